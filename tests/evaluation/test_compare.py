@@ -7,6 +7,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,26 @@ from conftest import drawn_picture
 from standins import small_networks  # noqa: F401
 
 from kyara import models
+from kyara.evaluation import runs as runs_module
 from kyara.evaluation.chart import Curve, Interval, interval_chart, line_chart, thin, ticks
 from kyara.evaluation.compare import compare, rank, verdict
 from kyara.evaluation.groups import groups
-from kyara.evaluation.metrics import mean_of_draws
-from kyara.evaluation.page import duration, page
-from kyara.evaluation.runs import SHEET, ModelReport, read_stats, short_names, shown_pictures, training_speed
+from kyara.evaluation.metrics import mean_of_draws, wilson
+from kyara.evaluation.page import _best, duration, page
+from kyara.evaluation.runs import (
+    SHEET,
+    ModelReport,
+    combined,
+    merged_names,
+    read_stats,
+    score_draws,
+    short_names,
+    shown_pictures,
+    training_speed,
+)
+from kyara.evaluation.scores import Score
 from kyara.evaluation.sets import GeneratedSet
+from kyara.evaluation.shared import format_number
 from kyara.files import checkpoint
 from kyara.files.pictures import write_png
 from kyara.generation import sampler
@@ -88,7 +102,7 @@ def test_one_page_says_which_model_serves_best(runs: Path, faces: Path, tmp_path
     first, second = (model["scores"]["kid"]["value"] for model in table["models"][:2])
     assert table["ranked_by"] == "kid" and first <= second
     assert "safetensors" in table["models"][2]["error"] and "no config.json" in table["models"][3]["error"]
-    assert f"({order[0]}) is the best: KID" in table["verdict"]
+    assert re.search(rf"\({order[0]}\) (is the best|ranks first): KID", table["verdict"])
     assert "training lengths differ: 0.3 to 0.4" in table["verdict"] and "2 of 4 could not" in table["verdict"]
     assert table["verdict"] in text and "empty" in text
     assert table["command"].startswith(f"kyara compare {paths[0]} {paths[1]} {paths[2]} {paths[3]} --data {faces}")
@@ -349,6 +363,92 @@ def test_the_verdict_says_what_an_interval_covers() -> None:
     assert verdict(ranked, seeds, "kid").endswith("Only one of them covers the variation between trainings.")
 
 
+@pytest.mark.parametrize("name", ["precision", "copies", "accuracy/hair", "accuracy/hair=red"])
+@pytest.mark.parametrize("value", [0.0, 0.25, 1.0])
+def test_equal_shares_are_not_known_exactly(name: str, value: float) -> None:
+    """Of draws, and of trainings."""
+    score = {"value": value, "pictures": 40, "reals": 90, "range": (0.0, 1.0)}
+    assert combined(name, [score] * 3) == wilson(value, 120)
+    trainings = [scored(str(seed), 1, 1, seed=seed) for seed in (0, 1)]
+    for one in trainings:
+        one.scores[name] = {**score, "low": value, "high": value, "draws": [value] * 3}
+    found = groups(trainings)[0].scores[name]
+    assert (found["value"], found["low"], found["high"]) == wilson(value, 240)
+
+
+def test_covered_reals_are_no_more_than_there_are() -> None:
+    score = {"value": 0.5, "pictures": 40, "reals": 90, "range": (0.0, 1.0)}
+    assert combined("recall", [score] * 3) == wilson(0.5, 90)
+    wide = [{**score, "value": value} for value in (0.1, 0.9)]
+    assert combined("recall", wide) == (0.5, 0, 1)  # Student's is wider
+
+
+def test_kid_is_at_least_zero_unless_its_estimate_is_not() -> None:
+    scores = [{"value": value, "range": (None, None)} for value in (9000.0, 11700.0)]
+    assert combined("kid", scores).low == 0
+    scores = [{"value": value, "range": (None, None)} for value in (-0.02, 0.01)]
+    assert (combined("kid", scores).low or 0) < -0.02
+
+
+def test_no_score_is_lost_that_the_first_one_lacks() -> None:
+    assert merged_names([["a", "d"], ["a", "b", "c", "d"], ["d", "e", "b"]]) == ["a", "b", "c", "d", "e"]
+    trainings = [scored(str(seed), 1, 1, seed=seed) for seed in (0, 1)]
+    trainings[1].scores = {"accuracy/x": {**trainings[1].scores["kid"], "pictures": 4}, **trainings[1].scores}
+    assert [*groups(trainings)[0].scores] == ["accuracy/x", "kid"]
+
+
+def test_a_draw_may_have_a_score_that_the_first_one_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rare label is not in every draw."""
+    names = iter([["kid"], ["accuracy/hair=red", "kid"]])
+    outputs = SimpleNamespace(ranked=[0.5])
+    kept = {"better": "higher", "features": "", "resizer": "", "reals": 0, "low": 0.1, "high": 0.9, "what": ""}
+    monkeypatch.setattr(runs_module, "run_networks", lambda *_, **__: outputs)
+    monkeypatch.setattr(
+        runs_module, "all_scores",
+        lambda *_: [Score(name=name, value=0.5, pictures=4, range=(0.0, 1.0), **kept) for name in next(names)],  # type: ignore[arg-type]
+    )  # fmt: skip
+    model = ModelReport("m", "m")
+    pictures = GeneratedSet("m", None, 4)  # type: ignore[arg-type]
+    score_draws(model, pictures, None, SimpleNamespace(size=(1, 1), batch=1), 2)  # type: ignore[arg-type]
+    assert [*model.scores] == ["accuracy/hair=red", "kid"]
+    rare = model.scores["accuracy/hair=red"]
+    assert (rare["low"], rare["high"], rare["draws"]) == (0.1, 0.9, [0.5])  # of its only draw
+
+
+@pytest.mark.parametrize(
+    ("better", "values", "best"),
+    [
+        ("lower", (1.0, 2.0), 0),
+        ("higher", (1.0, 2.0), 1),
+        ("near 1", (1.2, 0.3), 0),
+        ("lower", (1.0, 1.05), None),  # within the interval
+        ("lower", (1.0, 1.0, 3.0), None),
+        ("near 1", (1.5, 0.5), None),
+        ("neither", (1.0, 2.0), None),
+        ("lower", (1.0,), None),
+    ],
+)
+def test_only_a_winner_is_bold(better: str, values: tuple[float, ...], best: int | None) -> None:
+    scores = [{"value": x, "low": x - 0.1, "high": x + 0.1, "better": better} for x in values]
+    assert _best(scores) is (None if best is None else scores[best])
+    alone = [{**score, "low": None, "high": None} for score in scores]  # without intervals
+    assert _best(alone) is (alone[0] if values == (1.0, 1.05) else None if best is None else alone[best])
+
+
+def test_the_first_is_not_the_best_if_it_may_be_chance() -> None:
+    close = [scored("a", 2, 1), scored("b", 2.15, 1)]
+    text = verdict(rank(groups(close), "kid"), close, "kid")
+    assert text.startswith("dcgan (a) ranks first: KID 2 (1.9 to 2.1), followed by dcgan (b) with 2.15")
+    assert text.endswith("The intervals overlap: the difference may be random.")
+    text = verdict(groups(close[:1]), close[:1], "kid")
+    assert text == "Only one trained model was measured: dcgan (a), KID 2 (1.9 to 2.1)."
+
+
+def test_numbers_have_no_exponent_up_to_a_hundred_thousand() -> None:
+    shown = [format_number(x) for x in (10350.4, -1860.2, 99994.0, 12.3456, 0.00012344, 0.0, 1.0, 1e5, 2.06e-17)]
+    assert shown == ["10350", "-1860", "99990", "12.35", "0.0001234", "0", "1", "1.00e+05", "2.06e-17"]
+
+
 def test_seeds_share_a_row_of_the_page(runs: Path, faces: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
     shutil.copytree(runs / "run0", again)
@@ -389,10 +489,7 @@ def test_a_run_of_no_length_is_marked_untrained(runs: Path, faces: Path, tmp_pat
     html = (tmp_path / "out" / "index.html").read_text()
     assert html.count('<i class="mark">untrained</i>') == 4 and '<td class="place">–</td>' in html
     assert "-  (untrained)" not in str(result) and "- (untrained) zero" in str(result)
-    best = dict.fromkeys(re.findall(r'<td class="best">([^<]+)', html))
-    assert best  # of the trained model only
-    untrained_kid = next(m for m in result.models if m.untrained).scores["kid"]["value"]
-    assert f"{untrained_kid:.4g}" not in best
+    assert 'class="best"' not in html and "Only one trained model was measured: dcgan (run1)" in result.verdict
 
 
 def test_without_out_a_numbered_folder_is_made(runs: Path, faces: Path, tmp_path: Path, monkeypatch: Any) -> None:

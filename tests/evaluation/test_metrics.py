@@ -261,6 +261,12 @@ def test_a_share_has_wilsons_interval() -> None:
     assert found.high == pytest.approx(0.1744, abs=1e-3)
 
 
+def test_a_share_of_none_or_of_all_has_an_exact_bound() -> None:
+    for n in (3, 10, 63, 1000, 2048):
+        none, every = (metrics.share(np.full(n, value)) for value in (False, True))
+        assert none.low == 0 < (none.high or 0) and (every.low or 1) < 1 == every.high
+
+
 def test_accuracy_leaves_out_what_is_unknown() -> None:
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.5, 0.5]])
     found = metrics.accuracy(probabilities, np.array([0, 1, 1, -1]))

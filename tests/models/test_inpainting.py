@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from kyara.nn.batch import Batch, identity
 from kyara.nn.layers import PartialConv, spread
 from kyara.nn.losses import weighted
 from kyara.perception.features import even, gram, load_features
+from kyara.training.train import train
 
 CPU = torch.device("cpu")
 TINY = PRESETS["tiny"]
@@ -371,6 +373,24 @@ def test_it_learns_to_fill() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.3 * losses[0]
+
+
+def test_a_style_weight_for_vgg16_warns_without_it() -> None:
+    """Results become grey."""
+    config: Config = PRESETS["rfr"]
+    told = config.warning()
+    assert told and told.startswith("losses.style=120 is for VGG16") and "losses.features=vgg16:PATH" in told
+    assert "losses.style=1,losses.perceptual=0.02" in told
+    for losses in ({"features": "vgg16:x"}, {"style": 1.0}):
+        assert config.replace(losses=losses).warning() is None
+    assert PRESETS["two-core"].warning() is None
+
+
+def test_the_warning_is_printed_before_a_run(faces: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train("inpainting", faces, preset="tiny", workers=0, dry_run=True)
+    assert "warning: losses.style=120 is for VGG16" in capsys.readouterr().err
+    train("inpainting", faces, preset="tiny", set="losses.style=1", workers=0, dry_run=True)
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_the_paper_is_a_preset() -> None:

@@ -44,6 +44,29 @@ def variant(request: pytest.FixtureRequest) -> Variant:
     return found
 
 
+def test_a_generator_knows_what_it_samples_with(variant: Variant) -> None:
+    """Those parameters on which its pictures depend."""
+    changes = [{}, {"encoder": 1}] if variant.name == "stylegan2" else [{}]
+    if not issubclass(models.architecture(variant.name), Generator):
+        pytest.skip("no generator")
+    for network in changes:
+        model = models.architecture(variant.name)(tiny(variant).config.replace(network=network))
+        assert isinstance(model, Generator)
+        model.requires_grad_(True)
+        labels = {attribute: torch.tensor([0, 1]) for attribute in model.config.data.attributes}
+        model.sample(latents(range(2), model.z_dim), labels=labels).sum().backward()
+        used = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+        sampled = {id(parameter) for parameter in model.sampled()}
+        assert used == {name for name, parameter in model.named_parameters() if id(parameter) in sampled}
+
+
+def test_dcgans_paper_has_the_optimiser_of_the_paper() -> None:
+    presets = models.architecture("dcgan").presets
+    optimizer = presets["paper"].optimizer
+    assert (optimizer.batch, optimizer.lr, optimizer.betas) == (128, 2e-4, (0.5, 0.999))
+    assert presets["two-core"].optimizer.betas == (0.0, 0.99)
+
+
 def test_every_number_is_explained(name: str) -> None:
     config = models.architecture(name).default_config()
     for part in dataclasses.fields(config):

@@ -155,8 +155,9 @@ def test_the_discriminators_losses() -> None:
     found = net.losses("d", batch)
     step = step_of(net, batch)
     reconstructed, hybrids = (x.detach() for x in step.made)
-    by_hand = nonsaturating_d(net.d.pictures(step.pictures), net.d.pictures(torch.cat([reconstructed, hybrids])))
-    assert torch.allclose(found["d"], by_hand, rtol=1e-4)
+    logits, *of_fakes = (net.d.pictures(x) for x in (step.pictures, reconstructed, hybrids))
+    by_hand = [nonsaturating_d(logits, of_fake) for of_fake in of_fakes]  # equations 2 and 3, half of each
+    assert torch.allclose(found["d"], torch.stack(by_hand).mean(), rtol=1e-4)
     torch.manual_seed(7)
     real, fake = (
         net.d.patches(*(swapping.random_patches(x, net.config) for x in (shown, step.sources)))
@@ -166,6 +167,15 @@ def test_the_discriminators_losses() -> None:
     sum(found.values()).backward()
     assert all(p.grad is None for p in net.g.parameters())
     assert all(p.grad is not None for p in net.d.parameters())
+
+
+def test_reconstructions_weigh_as_much_as_hybrids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though they are half as many: two, before four hybrids."""
+    monkeypatch.setattr(swapping.Step, "judge", lambda self, pictures: 5.0 * torch.arange(len(pictures)))
+    found = model().losses("d", some_batch())["d"]
+    real, fake = 5.0 * torch.arange(4), 5.0 * torch.arange(6)
+    assert torch.allclose(found, (nonsaturating_d(real, fake[:2]) + nonsaturating_d(real, fake[2:])) / 2)
+    assert not torch.allclose(found, nonsaturating_d(real, fake))
 
 
 def test_all_pictures_that_a_discriminator_sees_are_augmented() -> None:

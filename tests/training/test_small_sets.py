@@ -127,10 +127,23 @@ def test_a_run_says_and_keeps_what_was_chosen(
     assert train("stylegan2", faces, out=run, init=parent, kimg=0.03, **TINY).kimg == 0.032
 
 
-def test_a_model_without_a_discriminator_is_not_said_to_augment(capsys: pytest.CaptureFixture[str]) -> None:
-    chosen = {"augment": "diffaugment", "augment_colour": False, "snap": 10.0}
-    small_sets.report("vae", 64, "PARENT", {"few_pictures": chosen})
-    assert capsys.readouterr().err == "64 pictures are few; options chosen for them: --snap 10\n"
+def test_a_model_without_a_discriminator_is_not_augmented(faces: Path, tmp_path: Path) -> None:
+    parent = str(train("vae", faces, out=tmp_path / "parent", preset="tiny", kimg=0, **TINY).out)
+    found = train("vae", faces, init=parent, dry_run=True, **TINY).settings
+    assert found["few_pictures"] == {"lr": 0.001, "kimg": 300.0, "snap": 10.0, "patience": 5}
+    assert found["training"]["augment"] == "ada"  # as without --init
+    told = small_sets.warning("vae", 64, None)
+    assert told and "collapses" not in told and "it repeats them. Use 500 or more" in told
+
+
+def test_a_model_without_a_discriminator_gets_no_advice_about_one(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("kyara.training.monitor.WARM_UP", 0)
+    monkeypatch.setattr("kyara.training.monitor.COLLAPSED", 100.0)
+    for model in ("vae", "dcgan"):
+        train(model, faces, out=tmp_path / model, preset="tiny", kimg=0, **TINY)
+        assert ("samples have collapsed" in capsys.readouterr().err) == (model == "dcgan")
 
 
 def test_too_few_pictures_are_said(

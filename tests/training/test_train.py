@@ -13,6 +13,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import torch
 
+from kyara import models
 from kyara.files.dataset import open_dataset
 from kyara.models import vae
 from kyara.training.runtime import has_bfloat16, make_fabric, pick_device, pick_precision
@@ -58,7 +59,10 @@ def test_numbers_that_make_no_sense_are_refused(name: str, faces: Path, tmp_path
         ({"set": "optimizer.betas=0.5"}, "--set optimizer.betas=0.5: must be of type tuple[float, float]"),
         ({"set": "optimizer.betas=0.5/0.9/0.99"}, "--set optimizer.betas=0.5/0.9/0.99: must be of type tuple["),
         ({"set": "optimizer.betas=1/2"}, "optimizer.betas: must be two numbers from 0 to below 1"),
-        ({"set": "network.channels=0"}, "--set, --size: dcgan cannot be built"),
+        ({"set": "network.channels=0"}, "--set network.channels=0: dcgan cannot be built (a layer has no weights)"),
+        ({"set": "network.channels=0", "dry_run": True}, "--set network.channels=0: dcgan cannot be built"),
+        ({"set": "optimizer.warmup=2"}, "optimizer.warmup=2.0: is a share of the run; must be from 0 to 1"),
+        ({"set": "optimizer.decay=1.5"}, "optimizer.decay=1.5: is a share of the run; must be from 0 to 1"),
         ({"set": "speed=3"}, "--set speed=3: no such hyperparameter"),
         ({"preset": ""}, "--preset"),
         ({"size": "0"}, "--size 0"),
@@ -79,6 +83,31 @@ def test_options_that_make_no_sense_are_refused(
     options: dict[str, Any], message: str, faces: Path, tmp_path: Path
 ) -> None:
     assert message in refuse(faces, tmp_path / "run", **options)
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize(
+    ("model", "changes", "message"),
+    [
+        ("stylegan2", "network.wavelets=9", "network.wavelets=9: must be at most 3 for pictures of 32 pixels"),
+        ("stylegan2", "network.wavelets=4", "network.wavelets=4: must be at most 3"),
+        ("gansnroses", "network.wavelets=9", "network.wavelets=9: must be at most 3"),
+        ("stylegan2", "network.channel_max=0", "--set network.channel_max=0: stylegan2 cannot be built"),
+    ],
+)
+def test_networks_that_cannot_be_built_are_refused(
+    model: str, changes: str, message: str, faces: Path, tmp_path: Path, dry_run: bool
+) -> None:
+    data = {"photos": faces, "drawings": faces} if model == "gansnroses" else {"data": faces}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        train(model, **data, out=tmp_path / "run", preset="tiny", workers=0, set=changes, dry_run=dry_run)  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_stored_run_with_such_numbers_can_be_read() -> None:
+    """They were accepted by older versions."""
+    config = {"optimizer": {"warmup": 2.0}, "data": {"width": 32, "height": 32}, "network": {"wavelets": 4}}
+    assert models.build("stylegan2", config).config.optimizer.warmup == 2.0
 
 
 def test_a_file_is_no_run_folder(faces: Path, tmp_path: Path) -> None:

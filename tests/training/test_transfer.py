@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +122,9 @@ def test_coarser_layers_learn_slower(parent: str) -> None:
 def test_what_cannot_be_tuned_is_told(
     faces: Path, parent: str, tmp_path: Path, options: dict[str, Any], told: str
 ) -> None:
-    with pytest.raises(ValueError, match=told):
-        train("stylegan2", faces, out=tmp_path / "run", **{"init": parent, **TINY, **options})
+    for dry_run in (True, False):
+        with pytest.raises(ValueError, match=told):
+            train("stylegan2", faces, out=tmp_path / "run", dry_run=dry_run, **{"init": parent, **TINY, **options})
     with pytest.raises(ValueError, match=rf"not of dcgan|need --init|{told}"):
         train("dcgan", faces, out=tmp_path / "run", **{"init": parent, **TINY, **options})
 
@@ -134,6 +136,30 @@ def test_layers_with_another_noise_alone_are_those_of_the_parent(parent: str) ->
     assert fresh == unused == ("d.hidden.weight", "g.synthesis.constant")
     with pytest.raises(ValueError, match=r"newly initialised modules: g\.synthesis\.constant$"):
         build("stylegan2", config, 0, Tuning(3), parent)
+
+
+def test_freezing_layers_of_a_model_that_has_none_is_refused_before_anything_is_done(
+    faces: Path, tmp_path: Path
+) -> None:
+    parent = train("dcgan", faces, out=tmp_path / "parent", preset="tiny", kimg=0, **TINY).out
+    with pytest.raises(ValueError, match="not supported by this model"):
+        train("dcgan", faces, out=tmp_path / "run", init=str(parent), tune_layers=2, dry_run=True, **TINY)
+
+
+def test_a_parent_that_does_not_fit_is_said(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With twice the channels nothing but a few biases is the parent's."""
+    parent = train("dcgan", faces, out=tmp_path / "parent", preset="tiny", kimg=0, **TINY).out
+    how: dict[str, Any] = {"init": str(parent), "set": "network.channels=8", **TINY, "snap": None}
+    capsys.readouterr()
+    planned = train("dcgan", faces, dry_run=True, **how)
+    told = capsys.readouterr().err
+    assert "100% of the weights do not fit and start at random, as without --init: network.channels is 8, not 4" in told
+    assert "few_pictures" not in planned.settings and planned.settings["training"]["augment"] == "ada"
+    made = train("dcgan", faces, out=tmp_path / "run", kimg=0, **how)
+    told = capsys.readouterr().err
+    assert "64 pictures are too few to train a generator from scratch" in told and "options chosen" not in told
+    assert "g.project.weight (512x16 instead of 256x16)" in told
+    assert all(len(re.findall(rf"[ ,]{re.escape(name)}[ ,\n]", told)) == 1 for name in made.fresh)
 
 
 def test_labels_that_the_parent_never_learned_are_not_held(tagged_faces: Path, parent: str, tmp_path: Path) -> None:

@@ -170,14 +170,16 @@ def verdict(ranked: Sequence[Group], models: Sequence[ModelReport], by: str) -> 
 
 
 def _best(ranked: Sequence[Group], by: str) -> str:
-    text = f"{title(ranked[0])} is the best: {METRICS[by]} {with_interval(ranked[0].scores[by])}"
+    value = f"{METRICS[by]} {with_interval(ranked[0].scores[by])}"
     if len(ranked) == 1:
-        return f"{text}."
-    text += f", followed by {title(ranked[1])} with {with_interval(ranked[1].scores[by])}."
+        return f"Only one trained model was measured: {title(ranked[0])}, {value}."
     low, high = ranked[1].scores[by]["low"], ranked[0].scores[by]["high"]
+    sure = low is not None and high is not None and low > high
+    text = f"{title(ranked[0])} {'is the best' if sure else 'ranks first'}: {value}"
+    text += f", followed by {title(ranked[1])} with {with_interval(ranked[1].scores[by])}."
     if low is None or high is None:
         return f"{text} One draw cannot show whether the difference is significant; use --draws 3."
-    text += f" The intervals {'overlap: the difference may be random' if low <= high else 'do not overlap'}."
+    text += f" The intervals {'do not overlap' if sure else 'overlap: the difference may be random'}."
     repeated = ["runs" in group.scores[by] for group in ranked[:2]]
     return f"{text} Only one of them covers the variation between trainings." if len({*repeated}) > 1 else text
 

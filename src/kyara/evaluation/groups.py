@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kyara.evaluation.metrics import mean_of_draws
-from kyara.evaluation.runs import ModelReport
+from kyara.evaluation.runs import ModelReport, combined, merged_names
 from kyara.training.run import identity
 
 RESULTS = {"kimg", "snapshot", "training.seed"}
@@ -27,8 +26,8 @@ class Group:
     parameters: int
     training: dict[str, float]  # As in ModelReport, the mean over the trainings
     scores: dict[str, dict[str, Any]]
-    """Name -> a Score as a mapping: of a single model, its own; otherwise the mean over the trainings with Student's
-    95% interval, and `runs`, name -> value."""
+    """Name -> a Score as a mapping: of a single model, its own; otherwise the mean over the trainings with its 95%
+    interval (see `runs.combined`), and `runs`, name -> value."""
 
 
 def groups(models: Sequence[ModelReport]) -> list[Group]:
@@ -68,12 +67,13 @@ def _merge(members: Sequence[ModelReport], *, unique: bool) -> Group:
     if len(members) == 1:
         return Group(first.name, first.model, runs, first.untrained, first.parameters, first.training, first.scores)
     name = f"{first.model if unique else first.name} ({len(members)} seeds)"
-    training = {key: _mean([one.training[key] for one in members if key in one.training]) for key in first.training}
+    timed = merged_names(one.training for one in members)
+    training = {key: _mean([one.training[key] for one in members if key in one.training]) for key in timed}
     scores = {}
-    for key, score in first.scores.items():
-        values = {one.name: one.scores[key]["value"] for one in members if key in one.scores}
-        estimate = mean_of_draws([*values.values()]).clipped(*score["range"])
-        scores[key] = {**score, **estimate._asdict(), "draws": [], "runs": values}
+    for key in merged_names(one.scores for one in members):
+        found = {one.name: one.scores[key] for one in members if key in one.scores}
+        values, each = {run: score["value"] for run, score in found.items()}, [*found.values()]
+        scores[key] = {**each[0], **combined(key, each)._asdict(), "draws": [], "runs": values}
     return Group(name, first.model, runs, first.untrained, first.parameters, training, scores)
 
 

@@ -178,9 +178,15 @@ def mean_of_draws(values: Sequence[float]) -> Estimate:
 
 def share(hits: np.ndarray) -> Estimate:
     """The share of `hits` (N,) bool that are true, with Wilson's interval (1927)."""
-    n, p, z = len(hits), float(hits.mean()), 1.96
+    return wilson(float(hits.mean()), len(hits))
+
+
+def wilson(p: float, n: int) -> Estimate:
+    """A share `p` of `n` with Wilson's interval, which begins at 0 for 0, and ends at 1 for 1, without rounding."""
+    z = 1.96
     centre, margin = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-    return Estimate(p, (centre - margin) / (1 + z * z / n), (centre + margin) / (1 + z * z / n))
+    low, high = (centre - margin) / (1 + z * z / n), (centre + margin) / (1 + z * z / n)
+    return Estimate(p, low if p > 0 else 0.0, high if p < 1 else 1.0)
 
 
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> Estimate:

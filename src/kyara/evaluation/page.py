@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kyara.evaluation.chart import COLOURS, Curve, Interval, interval_chart, line_chart
-from kyara.evaluation.runs import SHEET
+from kyara.evaluation.runs import SHEET, merged_names
 from kyara.evaluation.shared import METRICS, format_interval, format_number
 from kyara.files.gallery_page import HEAD
 from kyara.files.names import counted
@@ -159,15 +159,14 @@ def _pictures(model: Table, seeds: Iterable[int], scores: Mapping[int, float] | 
 def _matrix(table: Table, groups: Sequence[Table]) -> str:
     head = "".join(f'<th scope="col">{_label(group)}</th>' for group in groups)
     lines = [f'<tr><th></th>{head}<th scope="col">real pictures</th></tr>']
-    for name in dict.fromkeys(name for group in groups for name in group["scores"]):
+    for name in merged_names(group["scores"] for group in groups):
         scores = [group["scores"].get(name) for group in groups]
         found = [score for score in scores if score]
         trained = [score for score, group in zip(scores, groups, strict=True) if score and not group["untrained"]]
-        best = _best(trained) if len(found) > 1 and trained and found[0]["better"] != "neither" else None
+        best = _best(trained)
         cells = []
-        for group, score in zip(groups, scores, strict=True):
-            wins = best is not None and score and score["value"] == best and not group["untrained"]
-            opening = '<td class="best">' if wins else "<td>"
+        for score in scores:
+            opening = '<td class="best">' if score and score is best else "<td>"
             cells.append(f"{opening}{_value(score) if score else '–'}</td>")
         real, score = table["real"].get(name), found[0]
         cells.append(f'<td class="quiet">{format_number(real["value"]) if real else "–"}</td>')
@@ -180,11 +179,15 @@ def _matrix(table: Table, groups: Sequence[Table]) -> str:
     return f'<div class="scroll"><table class="matrix">{"".join(lines)}</table></div>'
 
 
-def _best(scores: Sequence[Table]) -> float:
-    values, better = [float(score["value"]) for score in scores], scores[0]["better"]
-    if better == "near 1":
-        return min(values, key=lambda value: abs(value - 1))
-    return min(values) if better == "lower" else max(values)
+def _best(scores: Sequence[Table]) -> Table | None:
+    """The score that is better than all others; None if the next one is as good, or within its interval."""
+    if len(scores) < 2 or scores[0]["better"] == "neither":
+        return None
+    distance = {"near 1": lambda x: abs(x - 1), "lower": float, "higher": lambda x: -x}[scores[0]["better"]]
+    best, following, *_ = sorted(scores, key=lambda score: distance(score["value"]))
+    value, low, high = following["value"], best["low"], best["high"]
+    within = low is not None and high is not None and low <= value <= high
+    return None if within or distance(value) == distance(best["value"]) else best
 
 
 def _model(model: Table) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,20 @@ import numpy as np
 from tqdm import tqdm
 
 from kyara.evaluation.features import Size
-from kyara.evaluation.metrics import mean_of_draws
+from kyara.evaluation.metrics import Estimate, mean_of_draws, wilson
 from kyara.evaluation.ranking import RankScore
-from kyara.evaluation.scores import KID, Networks, Score, all_scores, distribution_scores, rank_score, run_networks
+from kyara.evaluation.scores import (
+    COPIES,
+    KID,
+    PRECISION,
+    RECALL,
+    Networks,
+    Score,
+    all_scores,
+    distribution_scores,
+    rank_score,
+    run_networks,
+)
 from kyara.evaluation.sets import GeneratedSet, RealFeatures, RealSet
 from kyara.files import checkpoint
 from kyara.files.names import printable
@@ -27,6 +38,8 @@ from kyara.perception.features import builtin_hash
 from kyara.training.log import FEATURES, STATS
 
 SHEET, EXTREMES = 36, 8  # Number of pictures of a model on the page: of seeds 0 to 35, and of the best and of the worst
+SHARES, SHOWN = {PRECISION.name, RECALL.name, COPIES.name}, "accuracy/"
+"""Scores that are shares of the pictures, of the real ones for recall; and the prefix of others."""
 ENOUGH_REALS = 4  # times the pictures of a model: a part of that size leaves at least three quarters of the real ones
 
 
@@ -43,7 +56,7 @@ class ModelReport:
     config: dict[str, Any] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
     parameters: int = 0
-    """Number of parameters of the network that generates pictures: the EMA generator if there is one, or the model."""
+    """Number of parameters of the network that generates pictures: of the moving average, without an encoder."""
     training: dict[str, float] = field(default_factory=dict)
     """kimg of the checkpoint, and if logged, trained_kimg, seconds and images_per_second of the run."""
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)  # Name -> (kimg, value)
@@ -138,8 +151,7 @@ def measure(
     def measure_one(model: ModelReport) -> None:
         generator = load_generator(model.path, networks.extractor.device)
         pictures = GeneratedSet(model.path, generator, count, truncation=truncation)
-        parts = [getattr(generator, name) for name in generator.averages.values()] or [generator]
-        model.parameters = sum(parameter.numel() for part in parts for parameter in part.parameters())
+        model.parameters = sum(parameter.numel() for parameter in generator.sampled())
         score_draws(model, pictures, networks, real, draws)
         sheets[model.name] = shown_pictures(model, pictures)
 
@@ -168,12 +180,43 @@ def score_draws(model: ModelReport, pictures: GeneratedSet, networks: Networks, 
         outputs = run_networks(some, networks, real.size, batch=real.batch, name=name)
         found.append({score.name: score for score in all_scores(outputs, networks, real.size, real)})
         judged += [(some.first + i, float(value)) for i, value in enumerate(outputs.ranked)]
-    for name, score in found[0].items():
-        values = [one[name].value for one in found if name in one]
-        estimate = mean_of_draws(values).clipped(*score.range)._asdict() if draws > 1 else {}
-        model.scores[name] = {**asdict(score), **estimate, "draws": values}
+    for name in merged_names(found):
+        scores = [asdict(one[name]) for one in found if name in one]
+        estimate = combined(name, scores)._asdict() if len(scores) > 1 else {}
+        model.scores[name] = {**scores[0], **estimate, "draws": [score["value"] for score in scores]}
     judged.sort(key=lambda pair: -pair[1])
     model.best, model.worst = judged[:EXTREMES], judged[: -EXTREMES - 1 : -1]
+
+
+def merged_names(lists: Iterable[Iterable[str]]) -> list[str]:
+    """All names of several lists, without repetitions; one that the first lists lack follows the name before it."""
+    merged: list[str] = []
+    for names in lists:
+        place = 0
+        for name in names:
+            if name in merged:
+                place = merged.index(name)
+            else:
+                merged.insert(place, name)
+            place += 1
+    return merged
+
+
+def combined(name: str, scores: Sequence[Mapping[str, Any]]) -> Estimate:
+    """The mean of a score over independent draws or trainings, with Student's interval. That of a share is at least as
+    wide as Wilson's: equal values do not mean that it is known exactly. That of KID, which estimates a square, does not
+    reach below 0 unless its value does."""
+    found, (lowest, highest) = mean_of_draws([score["value"] for score in scores]), scores[0]["range"]
+    if found.low is None or found.high is None:
+        return found
+    if name in SHARES or name.startswith(SHOWN):
+        pictures = sum(score["pictures"] * max(len(score.get("draws", ())), 1) for score in scores)
+        pooled = wilson(found.value, scores[0]["reals"] if name == RECALL.name else pictures)
+        low, high = (one if one is not None else found.value for one in pooled[1:])
+        found = Estimate(found.value, min(found.low, low), max(found.high, high))
+    if name == KID.name and found.value >= 0:
+        lowest = 0.0
+    return found.clipped(lowest, highest)
 
 
 def shown_pictures(model: ModelReport, pictures: GeneratedSet) -> dict[int, np.ndarray]:

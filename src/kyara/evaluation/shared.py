@@ -38,7 +38,7 @@ METRICS = {"frechet": "Fréchet distance", "kid": "KID"}  # The metrics by which
 
 def format_number(value: float) -> str:
     """Four significant digits, without an exponent from 1e-4 to 1e5."""
-    return f"{value:.4g}" if 1e-4 <= abs(value) < 1e5 or value == 0 else f"{value:.2e}"
+    return f"{float(f'{value:.4g}'):g}" if 1e-4 <= abs(value) < 1e5 or value == 0 else f"{value:.2e}"
 
 
 def format_interval(low: float | None, high: float | None) -> str:

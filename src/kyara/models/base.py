@@ -130,6 +130,13 @@ class Generator(Model):
     """Generates pictures from latents, and from labels if it is conditional, with the averaged weights."""
 
     z_dim: int
+    unsampled: ClassVar[tuple[str, ...]] = ()  # submodules of the averaged network that `sample` does not use
+
+    def sampled(self) -> list[nn.Parameter]:
+        """The parameters of the averaged network that `sample` uses."""
+        networks = [getattr(self, name) for name in self.averages.values()]
+        named = (pair for network in networks or [self] for pair in network.named_parameters())
+        return [parameter for name, parameter in named if name.split(".")[0] not in self.unsampled]
 
     def sample(self, z: Tensor, *, truncation: float = 1.0, labels: Mapping[str, Tensor] | None = None) -> Tensor:
         """Pictures (B, 3, H, W) in [-1, 1] of latents z (B, z_dim). Deterministic; each picture is independent of the

@@ -1,5 +1,8 @@
 """DCGAN (Radford et al. 2016): strided convolutions and batch normalisation. Small and fast, with low image quality.
 
+Differences from the paper, also in the preset `paper`: kernels of 4 x 4 instead of 5 x 5, half of its channels in the
+generator, normal instead of uniform latents, a moving average of the weights, and adaptive augmentation.
+
 With attributes, the generator adds a learned row for each label to its first layer, and the discriminator is
 conditioned by projection (Miyato and Koyama 2018)."""
 
@@ -57,7 +60,7 @@ SMALL, TINY = DataConfig(64, 64), DataConfig(32, 32)
 TINY_NETWORK = NetworkConfig(z_dim=16, channels=4)
 PRESETS = {
     "two-core": Config(SMALL, NetworkConfig(channels=32)),
-    "paper": Config(SMALL, NetworkConfig(channels=64), optimizer=OptimizerConfig(batch=128)),
+    "paper": Config(SMALL, NetworkConfig(channels=64), optimizer=OptimizerConfig(batch=128, betas=(0.5, 0.999))),
     "tiny": Config(TINY, TINY_NETWORK, optimizer=OptimizerConfig(batch=8)),
 }
 

@@ -5,9 +5,9 @@ Style is what a family of augmentations (rotation, scale, translation, mirroring
 do change. A batch of content holds augmented copies of one picture, drawn in different styles. A discriminator sees the
 standard deviation over the batch, so that drawings of one photo differ from each other as much as drawings do.
 
-Differences from the paper: wavelets instead of pixels in the small preset; residual blocks without picture skips in the
-decoder; no shear; the frozen network of the perceptual loss is the built-in one; the R1 penalty is of the sum over
-patches, as that of their mean nearly vanishes; some styles are the default style (zeros), as in MUNIT."""
+Differences from the paper, which docs/reference/gansnroses-swapping.md lists: among others, residual blocks in the
+branch of the style; no deviation over the batch of styles; an R1 penalty of the sum over patches, as that of their mean
+nearly vanishes; some styles are the default style (zeros), as in MUNIT."""
 
 from __future__ import annotations
 

@@ -80,7 +80,16 @@ class Config(configs.Config):
     optimizer: configs.OptimizerConfig = ADAM
     holes: HoleConfig = HoleConfig()
 
+    def warning(self) -> str | None:
+        losses = self.losses
+        if losses.features != "builtin" or losses.style < TOO_STRONG:
+            return None
+        weights = f"losses.style={SMALL.style:g},losses.perceptual={SMALL.perceptual:g}"
+        wrong = f"losses.style={losses.style:g} is for VGG16; with the built-in features, results become grey"
+        return f"{wrong}. Use --set losses.features=vgg16:PATH, or --set {weights}"
 
+
+TOO_STRONG = 40.0  # style weight from which colours are wrong with the built-in features
 SMALL = LossConfig(perceptual=0.02, style=1.0, adversarial=0.05)
 PRESETS = {
     "two-core": Config(losses=SMALL, optimizer=replace(ADAM, lr=1e-3)),

@@ -1,5 +1,6 @@
 """Fully connected GAN (Goodfellow et al. 2014): four layers with batch normalisation in the generator, two in the
-discriminator. A baseline for the convolutional architectures."""
+discriminator. A baseline for the convolutional architectures. The widths are those of the network with which Sedov
+compares DCGAN; the preset `paper` differs from the default in the batch only, which is DCGAN's."""
 
 from __future__ import annotations
 

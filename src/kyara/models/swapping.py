@@ -7,8 +7,8 @@ not be told from patches of the picture that the texture is of. One network lear
 of photos in textures of drawings and of drawings in textures of photos.
 
 Differences from the paper: wavelets instead of pixels in the small preset; zero padding; no noise in the decoder, so
-that translations repeat. The textures of drawings are described by a normal distribution, from which `kyara translate`
-draws random styles."""
+that translations repeat; patches of 64 pixels; residual blocks in the texture's branch; see docs/reference for all. The
+textures of drawings are described by a normal distribution, from which `kyara translate` draws random styles."""
 
 from __future__ import annotations
 
@@ -362,7 +362,8 @@ class Model(base.StyledTranslator):
             reconstructed, hybrid = step.made
         real_logits, fake_logits = (step.judge(x) for x in (step.pictures, torch.cat([reconstructed, hybrid])))
         batch.log_signs(real_logits, fake_logits)
-        losses = {"d": nonsaturating_d(real_logits, fake_logits)}
+        of_reconstructed, of_hybrid = fake_logits.split([len(reconstructed), len(hybrid)])  # of half the weight each
+        losses = {"d": (nonsaturating_d(real_logits, of_reconstructed) + nonsaturating_d(real_logits, of_hybrid)) / 2}
         if weight := self.config.losses.patches:
             patches = nonsaturating_d(*(step.judge_patches(x) for x in (step.sources, hybrid)))
             losses["d_patches"] = patches * weight

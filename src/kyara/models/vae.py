@@ -66,6 +66,7 @@ class Model(base.Generator):
     phases = ("vae",)
     augments = False
     averages: ClassVar[Mapping[str, str]] = {"net": "net_ema"}
+    unsampled = "encoder", "posterior"
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

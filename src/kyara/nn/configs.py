@@ -12,6 +12,8 @@ import torch
 from kyara.files.gallery_page import UNTAGGED
 from kyara.nn import conditioning
 
+SMALLEST_BAND = 4  # least shorter side of the wavelet bands of a picture
+
 
 @dataclasses.dataclass(frozen=True)
 class DataSpec:
@@ -112,6 +114,21 @@ class Config:
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+
+    def check_new(self) -> None:
+        """Raises ValueError for numbers that a new run cannot have. Runs of older versions may have them, and can be
+        read."""
+        for name in ("warmup", "decay"):
+            if not 0 <= (share := getattr(self.optimizer, name)) <= 1:
+                raise ValueError(f"optimizer.{name}={share}: is a share of the run; must be from 0 to 1")
+        wavelets, shorter = getattr(self.network, "wavelets", 0), min(self.data.width, self.data.height)
+        if wavelets and shorter >> wavelets < SMALLEST_BAND:
+            most = max((shorter // SMALLEST_BAND).bit_length() - 1, 0)
+            raise ValueError(f"network.wavelets={wavelets}: must be at most {most} for pictures of {shorter} pixels")
+
+    def warning(self) -> str | None:
+        """What a new run with these numbers learns badly; None if nothing is known."""
+        return None
 
     def replace(self, **parts: Mapping[str, Any]) -> Self:
         """A copy with some numbers replaced, e.g. `replace(losses={"style": 2.0})`. ValueError names unknown ones."""

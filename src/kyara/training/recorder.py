@@ -182,7 +182,8 @@ class Recorder:
         """Diversity of the samples relative to real pictures; warns of mode collapse."""
         nimg, reals, attributes = self.trainer.nimg, self.reals, model.config.data.attributes
         ratio, message = self.monitor.diversity(sheet, reals, nimg)
-        warn(message)
+        if model.augments:  # the advice is for a discriminator
+            warn(message)
         if attributes:
             conditions = [(name, attributes[name][label]) for name, label in model.shown_values()]
             spread, by_value = self.monitor.values(sheet.unflatten(0, (-1, COLUMNS)), conditions, reals, nimg)

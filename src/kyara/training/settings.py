@@ -116,6 +116,7 @@ def configure(
         for number in value if isinstance(value, tuple | list) else [value]:
             if isinstance(number, int | float) and not 0 <= number < math.inf:
                 raise ValueError(f"--set {name}={number}: must be a finite number, zero or more")
+    config.check_new()
     return config
 
 

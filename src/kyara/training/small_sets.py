@@ -81,15 +81,17 @@ def defaults(model: str, config: Config, init: str | None, pictures: int) -> Cho
     if init is None or not 0 < pictures <= FEW or not issubclass(models.architecture(model), Generator):
         return REGULAR
     lr = min(SMALL.lr or config.optimizer.lr, config.optimizer.lr)
-    return dataclasses.replace(SMALL, lr=lr, freeze=_frozen(config, init))
+    small = dataclasses.replace(SMALL, lr=lr, freeze=_frozen(config, init))
+    if models.architecture(model).augments:
+        return small
+    return dataclasses.replace(small, augment=None, augment_colour=None)  # no discriminator
 
 
 def report(model: str, pictures: int, init: str | None, few: Mapping[str, Mapping[str, Any]]) -> None:
     """Prints what was chosen for few pictures (see `choose`), as options, and a warning if they are too few."""
     warn(warning(model, pictures, init))
     for added in few.values():
-        unused = () if models.architecture(model).augments else ("augment", "augment_colour")
-        options = " ".join(_option(name, value) for name, value in added.items() if name not in unused)
+        options = " ".join(_option(name, value) for name, value in added.items())
         tell(f"{pictures} pictures are few; options chosen for them: {options or 'none'}")
 
 
@@ -123,9 +125,10 @@ def warning(model: str, pictures: int, init: str | None) -> str | None:
         return None
     if init is None and pictures < FEW:
         trained = [f"builtin:{name}" for name in checkpoint.builtin_names()]
+        collapses = " or collapses" if models.architecture(model).augments else ""
         usable = [f"--init {name}" for name in trained if checkpoint.read(name).model == model]
         return (
-            f"{pictures} pictures are too few to train a generator from scratch: it repeats them or collapses. Use "
+            f"{pictures} pictures are too few to train a generator from scratch: it repeats them{collapses}. Use "
             f"{FEW} or more, or start from a trained {model}: {' or '.join(usable) or '--init CHECKPOINT'}"
         )
     if pictures < LEAST:

@@ -164,7 +164,8 @@ def train(
         config.optimizer.lr if preset is not None or "lr" in changed.get("optimizer", {}) else None,
         augment, augment_colour, kimg, snap, patience,
     )  # fmt: skip
-    chosen, few = small_sets.choose(given, model, config, init, 0 if dataset is None else len(dataset))
+    useful = transfer.useful(model, config, init)
+    chosen, few = small_sets.choose(given, model, config, useful, 0 if dataset is None else len(dataset))
     tuning, config = small_sets.applied(chosen, tuning, config)
     least = models.architecture(model).least_micro_batch(config)
     options = Options(
@@ -182,6 +183,8 @@ def train(
         folder = run.find_run(out, f"{model}-{short_name(data or str(of))}", plan.settings)
         if not (folder / run.STATE).is_file():  # a run that was begun with these options goes on
             settings.check_augment(model, augmentation)
+            distributed.warn(config.warning())
+        transfer.check(model, config, tuning, None if (folder / run.STATE).is_file() else init)
     if dry_run:
         return TrainResult(folder, plan.settings, True)
     if forecast:
@@ -230,7 +233,8 @@ def _fit(plan: Plan, fabric: Fabric, folder: Path, workers: int, profile: bool, 
 
         folder, resume = distributed.on_rank_zero(fabric, start)
         if plan.dataset is not None and fabric.is_global_zero:
-            small_sets.report(plan.model, len(plan.dataset), plan.init, plan.few)
+            useful = transfer.useful(plan.model, plan.config, plan.init)
+            small_sets.report(plan.model, len(plan.dataset), useful, plan.few)
         init = None if resume else plan.init
         network, fresh, unused = transfer.build(plan.model, plan.config, plan.options.seed, plan.tuning, init)
         trainer = Trainer(network, plan.options, fabric=fabric, **trainer_options)

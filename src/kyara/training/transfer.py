@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,11 +15,13 @@ from kyara.files import checkpoint
 from kyara.models.base import Config, Model
 from kyara.nn import conditioning
 from kyara.nn.conditioning import Attributes
-from kyara.training.distributed import is_rank_zero, tell
+from kyara.training.distributed import is_rank_zero, tell, warn
 from kyara.training.options import Tuning
+from kyara.training.run import flat
 
 LABEL_PARTS = {"labels": True, "heads": False}
 """Names of modules with a row for each label, and whether unknown labels have rows too."""
+MOST = 0.5  # share of new weights above which training is as from scratch
 SEEN = 20.0  # kimg that a parent counts for in the ramp of the moving average
 
 
@@ -28,20 +31,92 @@ def build(
     """Builds a network, randomly initialised or from the checkpoint `init`. Also returns the two lists of
     `initialise`. Raises ValueError if the network cannot be built with these hyperparameters."""
     torch.manual_seed(seed)
-    try:
-        network = models.architecture(model)(config)
-    except (RuntimeError, ArithmeticError, LookupError, TypeError) as error:
-        raise ValueError(f"--set, --size: {model} cannot be built with these values ({error})") from error
-    if not all(parameter.numel() for parameter in network.parameters()):
-        raise ValueError(f"--set, --size: {model} cannot be built with these values (a layer has no weights)")
+    network = _built(model, config, init)
     tune(network, tuning)
     if init is None:
         return network, (), ()
     fresh, unused = initialise(network, models.load(init))
     if is_rank_zero():
-        rest = f"; unused: {', '.join(unused)}" if unused else ""
-        tell(f"initialised from {init}; newly initialised: {', '.join(fresh) or 'none'}{rest}")
+        tell(f"initialised from {init}; {'; '.join(_described(network, init, fresh, unused))}")
     return network, tuple(fresh), tuple(unused)
+
+
+def check(model: str, config: Config, tuning: Tuning, init: str | None) -> None:
+    """Raises the ValueError of `build`, without memory for the weights and without reading those of `init`. Prints a
+    warning if most of them are new."""
+    with torch.device("meta"):
+        network = _built(model, config, init)
+        tune(network, tuning)
+        if init is not None:
+            initialise(network, _parent(init))
+    if init is not None and (share := new_share(model, config, init)) > MOST:
+        ours, its = (flat(dataclasses.asdict(one)) for one in (config, models.read_config(init)))
+        sizes = [name for name in ours if name.startswith(("network.", "data.width", "data.height"))]
+        changed = [f"{name} is {ours[name]}, not {its[name]}" for name in sizes if ours[name] != its[name]]
+        reason = f": {', '.join(changed)}" if changed else ""
+        warn(f"--init {init}: {share:.0%} of the weights do not fit and start at random, as without --init{reason}")
+
+
+def useful(model: str, config: Config, init: str | None) -> str | None:
+    """`init`, or None if most weights would be new, so that training is as from scratch."""
+    return None if init is None or new_share(model, config, init) > MOST else init
+
+
+def new_share(model: str, config: Config, init: str) -> float:
+    """The share of the weights that `init` does not have, and that start at random."""
+    with torch.device("meta"):
+        network = _built(model, config, init)
+        random = _copy(network, _parent(init)).random
+    sizes = {name: p.numel() for name, p in network.named_parameters() if not _averaged(network, name)}
+    return sum(sizes[name] for name in random if name in sizes) / max(sum(sizes.values()), 1)
+
+
+def _built(model: str, config: Config, init: str | None) -> Model:
+    try:
+        network = models.architecture(model)(config)
+    except (RuntimeError, ArithmeticError, LookupError, TypeError) as error:
+        raise ValueError(f"{_unusual(model, config, init)}: {model} cannot be built ({error})") from error
+    if not all(parameter.numel() for parameter in network.parameters()):
+        raise ValueError(f"{_unusual(model, config, init)}: {model} cannot be built (a layer has no weights)")
+    return network
+
+
+def _unusual(model: str, config: Config, init: str | None) -> str:
+    """The options that set what neither a preset nor the parent has, for a message."""
+    others = [*models.architecture(model).presets.values(), *([] if init is None else [models.read_config(init)])]
+    known, ours = [flat(dataclasses.asdict(other)) for other in others], flat(dataclasses.asdict(config))
+    new = [name for name, value in ours.items() if all(value != other.get(name) for other in known)]
+    changed = [f"--set {name}={ours[name]}" for name in new if name.startswith("network.")]
+    resized = ["--size"] if {"data.width", "data.height"} & {*new} else []
+    return ", ".join(changed + resized) or "--set, --size"
+
+
+def _parent(init: str) -> Model:
+    """A model with the shapes of a checkpoint's, and no memory for the weights."""
+    found = checkpoint.read(init)
+    with torch.device("meta"):
+        return models.build(found.model, found.config)
+
+
+def _described(model: Model, init: str, fresh: Sequence[str], unused: Sequence[str]) -> list[str]:
+    """What was not copied, for a message. Modules that both have are named once, with a shape that differs."""
+    both = [name for name in fresh if name in unused]
+    ours, theirs = (dict(one.named_parameters()) for one in (model, _parent(init)))
+    pairs = [(name, *_differing(ours, theirs, name)) for name in both]
+    new = [name for name in fresh if name not in both]
+    new += [f"{name} ({mine} instead of {its})" if mine else name for name, mine, its in pairs]
+    found = [f"newly initialised: {', '.join(new) or 'none'}"]
+    if left := [name for name in unused if name not in both]:
+        found.append(f"unused: {', '.join(left)}")
+    return found
+
+
+def _differing(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], module: str) -> tuple[str, str]:
+    """The shapes of the first parameter of a module, such as 8x3, if it has another one in the other model."""
+    for name, tensor in ours.items():
+        if f"{name}.".startswith(f"{module}.") and name in theirs and theirs[name].shape != tensor.shape:
+            return "x".join(map(str, tensor.shape)), "x".join(map(str, theirs[name].shape))
+    return "", ""
 
 
 def inherited(model: str, parent: str) -> Config:
@@ -60,6 +135,23 @@ def initialise(model: Model, parent: Model) -> tuple[list[str], list[str]]:
     parameters that were not loaded, or only in part (such as the new levels of a larger size), and the modules of
     `parent` with parameters that were not used. Raises ValueError if no tensor matches, if a parameter that was not
     loaded is frozen, or if the attributes differ and the model requires attributes."""
+    copied = _copy(model, parent)
+    if stuck := _modules(model, {name for name, parameter in copied.random.items() if not parameter.requires_grad}):
+        raise ValueError(f"--tune-layers, --freeze: would freeze newly initialised modules: {', '.join(stuck)}")
+    in_part = _modules(model, copied.in_part)
+    fresh = [f"{module} (new labels)" if module in in_part else module for module in _modules(model, {*copied.random})]
+    return fresh, _modules(parent, copied.unused)
+
+
+class Copied(NamedTuple):
+    """What `_copy` did. All are names of parameters."""
+
+    random: Mapping[str, Parameter]  # of the model, that were not loaded, or only in part
+    in_part: set[str]  # of the model, with some of the parent's rows
+    unused: set[str]  # of the parent
+
+
+def _copy(model: Model, parent: Model) -> Copied:
     ours, theirs = model.state_dict(), parent.state_dict()
     old, new = ({n: (*v,) for n, v in one.config.data.attributes.items()} for one in (parent, model))
     differ = bool(old) and [*old.items()] != [*new.items()]
@@ -74,12 +166,8 @@ def initialise(model: Model, parent: Model) -> tuple[list[str], list[str]]:
     rows = {name: _copy_rows(name, ours[name], theirs[name], new, old) for name in by_row & ours.keys()}
     whole = {name for name, copied in rows.items() if copied == len(ours[name])}
     random = {name: p for name, p in model.named_parameters() if name not in shared | whole}
-    if stuck := _modules(model, {name for name, parameter in random.items() if not parameter.requires_grad}):
-        raise ValueError(f"--tune-layers, --freeze: would freeze newly initialised modules: {', '.join(stuck)}")
     used = {name for name, copied in rows.items() if copied}
-    in_part = _modules(model, used - whole)
-    fresh = [f"{module} (new labels)" if module in in_part else module for module in _modules(model, {*random})]
-    return fresh, _modules(parent, {name for name, _ in parent.named_parameters()} - shared - used)
+    return Copied(random, used - whole, {name for name, _ in parent.named_parameters()} - shared - used)
 
 
 def _copy_rows(name: str, ours: Tensor, theirs: Tensor, attributes: Attributes, old: Attributes) -> int:
@@ -95,8 +183,12 @@ def _copy_rows(name: str, ours: Tensor, theirs: Tensor, attributes: Attributes, 
 
 def _modules(model: Model, names: set[str]) -> list[str]:
     """The modules to which tensors of these names belong, without moving averages."""
-    averages = tuple(f"{average}." for average in model.averages.values())
-    return sorted({".".join(name.split(".")[:4]) for name in names if not name.startswith(averages)})
+    return sorted({".".join(name.split(".")[:4]) for name in names if not _averaged(model, name)})
+
+
+def _averaged(model: Model, name: str) -> bool:
+    """Whether a tensor belongs to a moving average."""
+    return name.startswith(tuple(f"{average}." for average in model.averages.values()))
 
 
 def tune(model: Model, tuning: Tuning) -> None:

@@ -77,7 +77,7 @@ PRESETS = {
     ),
     "animegan": Config(
         network=NetworkConfig(pixel_unshuffle=1, blocks=8, skips=0, d_channels=64),
-        losses=LossConfig(
+        losses=LossConfig(  # AnimeGANv2's, except for adversarial, 300 there: content features have unit length here
             content_kimg=60.0, adversarial=1.0, content=1.5, grayscale=2.5, colour=15.0, tv=1.0, d_real=1.2, d_fake=1.2,
             d_grey=1.2, d_smooth=0.8, features_size=256,
         ),

@@ -34,6 +34,7 @@ class Model(base.StyledGenerator):
     presets = PRESETS
     phases = ("d", "d_reg", "g", "g_reg")
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
+    unsampled = ("encoder",)
     data_spec = base.DataSpec(attributes="may", keeps_attributes=True)
     capturable = True
 
