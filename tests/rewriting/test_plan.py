@@ -161,6 +161,9 @@ def test_an_earlier_result_is_kept_until_the_new_one_is_complete(
     with pytest.raises(KeyboardInterrupt):
         rewrite(small, edit("hat"), projector=projector, out=earlier, force=True)
     assert checkpoint.read(earlier).hash == before
+    with pytest.raises(KeyboardInterrupt):
+        rewrite(small, edit("hat"), projector=projector, out=tmp_path / "runs" / "new")
+    assert not (tmp_path / "runs").exists()
     with pytest.raises(ValueError, match="strange does not fit"):
         rewrite(small, misfit, out=earlier, force=True)
     assert checkpoint.read(earlier).hash == before

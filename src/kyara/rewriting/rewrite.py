@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from kyara import verbs
-from kyara.files.atomic import result_folder, still_free, write_errors, write_text
+from kyara.files.atomic import missing_folders, remove_empty, result_folder, still_free, write_errors, write_text
 from kyara.files.names import printable, short_name
 from kyara.rewriting.settings import EXTRA_IMAGES, MAX_STRENGTH, Memory, Settings
 
@@ -162,13 +162,17 @@ def rewrite(
         reports = (*map(_report, plan.rules), *(RuleReport(edit.name, factor, True) for edit in plan.edits))
         seconds = time.perf_counter() - start
         return RewriteResult(out, model, plan.parent.hash, reports, None, seconds, True, skipped=plan.skipped)
-    with write_errors(out):
-        out.mkdir(parents=True, exist_ok=True)  # so that no other call takes the number while this one learns
-    learned = learn_edits(trainer, plan, factor) if trainer else {}
-    rules = [*plan.rules, *learned]
-    page = preview_html(samples, plan.parent, rules, command) if samples and preview else None
-    out = still_free(out, MARKER, force=force)
-    storage.write(out, plan.parent, rules, model, force=force)
+    missing = missing_folders(out)
+    try:
+        with write_errors(out):
+            out.mkdir(parents=True, exist_ok=True)  # so that no other call takes the number while this one learns
+        learned = learn_edits(trainer, plan, factor) if trainer else {}
+        rules = [*plan.rules, *learned]
+        page = preview_html(samples, plan.parent, rules, command) if samples and preview else None
+        out = still_free(out, MARKER, force=force)
+        storage.write(out, plan.parent, rules, model, force=force)
+    finally:
+        remove_empty(missing)  # after an interruption
     if page is not None:
         write_text(out / PREVIEW, page)
     reports = tuple(_report(rule, learned.get(rule)) for rule in rules)
