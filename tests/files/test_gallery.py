@@ -450,3 +450,19 @@ def test_the_page_shows_a_turned_picture_upright(tmp_path: Path) -> None:
         made.add("a.png", turned.getvalue())
         made.finish(command="")
     assert "aspect-ratio: 0.6667" in (tmp_path / "g" / "index.html").read_text()
+
+
+def test_the_page_lists_what_is_left_out(tmp_path: Path) -> None:
+    with GalleryWriter(tmp_path / "g", ["seed"]) as made:
+        made.finish(command="", left_out=[(f"<b>{i}.png", "not a picture\n") for i in range(22)])
+    text = (tmp_path / "g" / "index.html").read_text()
+    assert "left out: 22<" in text and "<li>&lt;b&gt;19.png: not a picture\N{REPLACEMENT CHARACTER}</li>" in text
+    assert "20.png" not in text and "<li>and 2 more</li>" in text
+
+
+def test_parts_of_a_score_are_rounded_as_the_score_is(tmp_path: Path) -> None:
+    with GalleryWriter(tmp_path / "g", ["score", "score_eyes"]) as made:
+        made.add("a.png", PNG, score=0.9851, score_eyes="0.9851")
+        made.finish(command="")
+    text = (tmp_path / "g" / "index.html").read_text()
+    assert "eyes 0.99" in text and ">99%<" in text

@@ -6,6 +6,7 @@ import dataclasses
 import struct
 import sys
 from fractions import Fraction
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,8 @@ def test_a_folder(cartoon: Path, folder: Path, tmp_path: Path, capsys: pytest.Ca
     shown = capsys.readouterr()
     assert shown.out == shown.err == ""
     assert str(result).startswith(f"{out}: 4 pictures by {cartoon}, from 5 pictures\n  broken.png: ")
+    assert str(result).count("broken.png") == 1
+    assert f"<li>broken.png: {escape(result.left_out[0][1])}</li>" in (out / "index.html").read_text()
     rows = {row["source"]: row["file_name"] for row in read_gallery(out)}
     assert rows == {"a.png": "a.png", "more/a.png": "a-2.png", "b.png": "b.png", "one.png": "one.png"}
     for source, name in rows.items():
@@ -206,6 +209,7 @@ def test_several_sources(cartoon: Path, folder: Path, tmp_path: Path) -> None:
     names = ["a.png", "a-2.png", "sheet-2.png"]
     assert rows == dict(zip([str(given[0]), f"{folder}/more/a.png", str(given[2])], names, strict=True))
     assert (result.pictures, result.made) == (4, 3) and "broken.png" in result.left_out[0][0]
+    assert "broken.png" not in result.left_out[0][1]
     assert decode(result.out / "sheet-2.png").shape == drawn_picture(4).shape
     assert f"{folder / 'a.png'} {folder / 'more'} " in (result.out / "index.html").read_text()
     with pytest.raises(ValueError, match="named twice"):

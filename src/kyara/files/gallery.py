@@ -222,11 +222,13 @@ class GalleryWriter:
         about: str = "",
         keep: int | None = None,
         films: Sequence[str] = (),
+        left_out: Sequence[tuple[str, str]] = (),
     ) -> list[dict[str, str]]:
         """Sorts the table best first if there are scores, deletes all but the best `keep`, and writes the sheet and the
         page. Returns the rows shown on the page.
 
-        `about` is the second line of the page; `films` are names of videos or animations in the folder to be embedded.
+        `about` is the second line of the page; `films` are names of videos or animations in the folder to be embedded,
+        `left_out` names of files that are not used, and why.
         `sheet` renders the contact sheet of the given files as PNG; by default it shows their thumbnails in a grid."""
         self.flush()
         order = best_first(self._scores, range(len(self)))
@@ -256,6 +258,7 @@ class GalleryWriter:
             films=films,
             before=self._before,
             beside=self._beside,
+            left_out=left_out,
         )
         self._write(PAGE, html.encode("utf-8", errors="replace"))
         self._journal.close()
