@@ -67,11 +67,13 @@ class RewriteResult(verbs.Result):
     dry_run: bool
     use: str = ""  # the command that makes pictures with it
     skipped: tuple[str, ...] = ()  # given rules that the model has already
+    warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         names = ", ".join(printable(rule.name) for rule in self.rules) or "no rule"
         model = printable(self.model)
         skipped = [f"{model} already has the rule {printable(name)}: skipped" for name in self.skipped]
+        skipped += [f"warning: {printable(warning)}" for warning in self.warnings]
         if self.dry_run:
             new = ", ".join(printable(rule.name) for rule in self.rules if rule.learned) or "nothing"
             return "\n".join([f"would write {self.out}: {model} with {names}; to learn: {new}", *skipped])
@@ -161,7 +163,9 @@ def rewrite(
     if dry_run:
         reports = (*map(_report, plan.rules), *(RuleReport(edit.name, factor, True) for edit in plan.edits))
         seconds = time.perf_counter() - start
-        return RewriteResult(out, model, plan.parent.hash, reports, None, seconds, True, skipped=plan.skipped)
+        return RewriteResult(
+            out, model, plan.parent.hash, reports, None, seconds, True, skipped=plan.skipped, warnings=plan.warnings
+        )
     missing = missing_folders(out)
     try:
         with write_errors(out):
@@ -178,7 +182,7 @@ def rewrite(
     reports = tuple(_report(rule, learned.get(rule)) for rule in rules)
     seconds = time.perf_counter() - start
     shown, use = out / PREVIEW if preview else None, next_command(architecture(plan.parent.model), out)
-    return RewriteResult(out, model, plan.parent.hash, reports, shown, seconds, False, use, plan.skipped)
+    return RewriteResult(out, model, plan.parent.hash, reports, shown, seconds, False, use, plan.skipped, plan.warnings)
 
 
 def _refuse(options: Mapping[str, Any], names: Sequence[str], why: str) -> None:
