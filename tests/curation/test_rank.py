@@ -156,6 +156,7 @@ def test_odd_files_are_named_and_stop_nothing(tmp_path: Path, scorer: Brightness
     left_out = {entry["file_name"]: entry["reason"] for entry in report["left_out"]}
     assert set(left_out) == {"empty.png", "cut.png", "text\x1b[31m.jpg", "notes.txt"}
     assert left_out["empty.png"] == "empty file (0 bytes)"
+    assert "<li>empty.png: empty file (0 bytes)</li>" in (out / "index.html").read_text()
     assert report["pictures"] == 4
     assert report["kept"] == 1
     assert "1 of 4 pictures" in str(result) and "empty.png: empty file" in str(result)

@@ -21,7 +21,9 @@ from kyara.evaluation.metrics import Estimate
 from kyara.evaluation.scores import FRECHET, KID, RANK, load_networks, run_networks
 from kyara.evaluation.sets import FileSet, GeneratedSet
 from kyara.files import checkpoint, pictures
+from kyara.files.dataset import open_dataset
 from kyara.files.pictures import encode_png, to_uint8
+from kyara.labels.attributes import Label, write_labels
 from kyara.models.base import Config, DataConfig, Generator, latents
 
 pytestmark = pytest.mark.usefixtures("small_networks")
@@ -91,6 +93,25 @@ def test_attributes_of_a_gallery_are_checked(tmp_path: Path) -> None:
     assert 1 < found["inception/tone"]["value"] < 2
     assert "frechet" not in found  # nothing to compare with
     assert "accuracy/tone" not in scores(evaluate(str(folder), features="other", tagger="none"))
+
+
+def test_labels_that_the_tagger_wrote_itself_are_no_proof(tmp_path: Path) -> None:
+    folder = write(tmp_path / "set", [np.full((20, 20, 3), level, np.uint8) for level in (20, 30, 220, 40, 90)])
+    dataset, by = open_dataset(folder), "tagger:builtin:tagger"
+    labels = [Label(name, "tone", "dark", 0.9, by) for name in dataset.names[:2]]
+    write_labels(dataset, [*labels, Label(dataset.names[2], "tone", "bright", None, "person")])
+
+    def warned(**options: Any) -> list[str]:
+        result = evaluate(str(folder), **options)
+        found = [warning for warning in result.as_json()["warnings"] if "wrote itself" in warning]
+        assert all(f"warning: {warning}" in str(result) for warning in found)
+        return found
+
+    (warning,) = warned()
+    assert warning.startswith("labels that builtin:tagger wrote itself (2 of tone): ")
+    assert warned(dry_run=True) == [warning] and not warned(features="other", tagger="none")
+    write_labels(dataset, [Label(name, "tone", "dark", None, "person") for name in dataset.names[:2]])
+    assert not warned()
 
 
 def test_a_generator_makes_its_own_pictures(generator: str, faces: Path) -> None:

@@ -17,6 +17,7 @@ from kyara.files.atomic import (
     check_free,
     free_folder,
     numbered_folder,
+    replaced_folder,
     result_folder,
     write_atomic,
     write_errors,
@@ -270,3 +271,18 @@ for name, write in (("a.pt", torch.save), ("a.safetensors", save_file)):
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert shown.count("cannot be written") == shown.count("free some space") == 2, shown
     assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_result_leaves_no_new_folder(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "new"
+    with pytest.raises(KeyboardInterrupt), replaced_folder(path, "config.json") as new:
+        (new / "config.json").write_text("{}")
+        raise KeyboardInterrupt
+    assert not (tmp_path / "runs").exists()
+    path.mkdir(parents=True)
+    with pytest.raises(KeyboardInterrupt), replaced_folder(path, "config.json") as new:
+        raise KeyboardInterrupt
+    assert [*path.iterdir()] == []
+    with replaced_folder(path, "config.json") as new:
+        (new / "config.json").write_text("{}")
+    assert [one.name for one in path.iterdir()] == ["config.json"]

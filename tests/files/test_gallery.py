@@ -7,6 +7,7 @@ import hashlib
 import io
 import math
 import re
+import shlex
 import struct
 import threading
 import weakref
@@ -85,13 +86,42 @@ def test_keep_deletes_the_others(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_leaves_a_gallery(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), GalleryWriter(tmp_path / "g", ["seed"]) as made:
+    path = tmp_path / "new one" / "g"
+    with pytest.raises(KeyboardInterrupt) as stopped, GalleryWriter(path, ["seed"]) as made:
         made.add("a.png", PNG, seed=4)
         raise KeyboardInterrupt
-    assert read_gallery(tmp_path / "g") == [{"file_name": "a.png", "seed": "4"}]
-    with GalleryWriter(tmp_path / "g", ["seed"], force=True) as made:
+    where = shlex.quote(str(path))
+    assert stopped.value.args == (f"interrupted: 1 picture in {where}; --out {where} --force begins again",)
+    with pytest.raises(FileExistsError, match="unfinished result of an interrupted command; add --force"):
+        GalleryWriter(path, ["seed"])
+    assert read_gallery(path) == [{"file_name": "a.png", "seed": "4"}]
+    with GalleryWriter(path, ["seed"], force=True) as made:
         assert made.finish(command="") == []
-    assert not (tmp_path / "g" / "a.png").exists()
+    assert not (path / "a.png").exists()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("existing", [False, True])
+def test_an_interrupted_run_without_a_picture_leaves_nothing(
+    tmp_path: Path, error: type[BaseException], existing: bool
+) -> None:
+    path = tmp_path / "galleries" / "g"
+    if existing:
+        path.mkdir(parents=True)
+    before = [*tmp_path.rglob("*")]
+    with pytest.raises(error) as stopped, GalleryWriter(path, ["seed"]) as made:
+        (path / "steps").mkdir()
+        (path / "steps" / "a-photo.png").write_bytes(PNG)
+        made.announce("b.mp4")
+        (path / "b.mp4").write_bytes(b"half a film")
+        raise error
+    assert [*tmp_path.rglob("*")] == before and stopped.value.args == ()
+
+
+def test_an_interruption_that_says_something_keeps_its_text(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt, match="my text"), GalleryWriter(tmp_path / "g", ["seed"]) as made:
+        made.add("a.png", PNG, seed=4)
+        raise KeyboardInterrupt("my text")
 
 
 def test_the_earlier_gallery_is_kept_until_a_picture_is_written(tmp_path: Path) -> None:
@@ -420,3 +450,19 @@ def test_the_page_shows_a_turned_picture_upright(tmp_path: Path) -> None:
         made.add("a.png", turned.getvalue())
         made.finish(command="")
     assert "aspect-ratio: 0.6667" in (tmp_path / "g" / "index.html").read_text()
+
+
+def test_the_page_lists_what_is_left_out(tmp_path: Path) -> None:
+    with GalleryWriter(tmp_path / "g", ["seed"]) as made:
+        made.finish(command="", left_out=[(f"<b>{i}.png", "not a picture\n") for i in range(22)])
+    text = (tmp_path / "g" / "index.html").read_text()
+    assert "left out: 22<" in text and "<li>&lt;b&gt;19.png: not a picture\N{REPLACEMENT CHARACTER}</li>" in text
+    assert "20.png" not in text and "<li>and 2 more</li>" in text
+
+
+def test_parts_of_a_score_are_rounded_as_the_score_is(tmp_path: Path) -> None:
+    with GalleryWriter(tmp_path / "g", ["score", "score_eyes"]) as made:
+        made.add("a.png", PNG, score=0.9851, score_eyes="0.9851")
+        made.finish(command="")
+    text = (tmp_path / "g" / "index.html").read_text()
+    assert "eyes 0.99" in text and ">99%<" in text

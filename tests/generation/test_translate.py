@@ -6,6 +6,7 @@ import dataclasses
 import struct
 import sys
 from fractions import Fraction
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,8 @@ def test_a_folder(cartoon: Path, folder: Path, tmp_path: Path, capsys: pytest.Ca
     shown = capsys.readouterr()
     assert shown.out == shown.err == ""
     assert str(result).startswith(f"{out}: 4 pictures by {cartoon}, from 5 pictures\n  broken.png: ")
+    assert str(result).count("broken.png") == 1
+    assert f"<li>broken.png: {escape(result.left_out[0][1])}</li>" in (out / "index.html").read_text()
     rows = {row["source"]: row["file_name"] for row in read_gallery(out)}
     assert rows == {"a.png": "a.png", "more/a.png": "a-2.png", "b.png": "b.png", "one.png": "one.png"}
     for source, name in rows.items():
@@ -206,6 +209,7 @@ def test_several_sources(cartoon: Path, folder: Path, tmp_path: Path) -> None:
     names = ["a.png", "a-2.png", "sheet-2.png"]
     assert rows == dict(zip([str(given[0]), f"{folder}/more/a.png", str(given[2])], names, strict=True))
     assert (result.pictures, result.made) == (4, 3) and "broken.png" in result.left_out[0][0]
+    assert "broken.png" not in result.left_out[0][1]
     assert decode(result.out / "sheet-2.png").shape == drawn_picture(4).shape
     assert f"{folder / 'a.png'} {folder / 'more'} " in (result.out / "index.html").read_text()
     with pytest.raises(ValueError, match="named twice"):
@@ -419,9 +423,7 @@ def test_a_broken_film(cartoon: Path, tmp_path: Path) -> None:
     assert len([*video.read(out / "damaged.mp4")[1]]) > 9
 
 
-def test_what_an_interrupted_film_leaves_is_replaced(
-    cartoon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_film_leaves_nothing(cartoon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(path: Path, *_: Any) -> None:
         path.write_bytes(b"half")
         raise KeyboardInterrupt
@@ -430,8 +432,8 @@ def test_what_an_interrupted_film_leaves_is_replaced(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(video, "write", interrupted)
         translate(str(cartoon), source, out=tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".unfinished", "a.mp4", "gallery.csv"]
-    translate(str(cartoon), source, out=tmp_path / "out", force=True)
+    assert not (tmp_path / "out").exists()
+    translate(str(cartoon), source, out=tmp_path / "out")
     assert not (tmp_path / "out" / ".unfinished").exists()
 
 

@@ -83,6 +83,7 @@ def test_invert_finds_pictures_and_generate_makes_them_again(inverted: InvertRes
     assert out is not None and (inverted.pictures, inverted.found) == (4, 3) and 0 < (inverted.distance or 0) < 1
     assert "3 of 4 pictures inverted" in str(inverted) and "broken.png: not a picture" in str(inverted)
     assert inverted.as_json()["left_out"][0][0] == "broken.png" and inverted.steps == 40
+    assert "<li>broken.png: not a picture" in (out / "index.html").read_text()
     rows = read_gallery(out)
     assert [row["shows"] for row in rows] == ["given", "found"] * 3
     assert len({row["file_name"] for row in rows}) == 6
@@ -165,6 +166,7 @@ def test_avatar_draws_every_photo(drawn: AvatarResult, tmp_path: Path) -> None:
     assert len(rows) == 3 and {row["source"] for row in rows} == {"0.png", "1.png", "b/1.png"}
     page = (out / "index.html").read_text()
     assert "--where" not in page  # none was given
+    assert "<li>broken.png: " in page
     for row in rows:
         assert row["hair"] in ("black", "brown") and row["eyes"] == "brown"
         assert 0 <= float(row["score"]) <= 1 and 0 <= float(row["kept"]) <= 1
@@ -360,6 +362,7 @@ def test_avatar_by_labels(photos: Path, tmp_path: Path, monkeypatch: pytest.Monk
     result = avatar(photos, out=tmp_path / "out", aligned=True, where="glasses=round,hair=silver")
     out = result.out
     assert (result.photos, result.drawn) == (4, 3) and result.left_out[0][0] == "broken.png"
+    assert "<li>broken.png: " in (out / "index.html").read_text()
     assert "glasses round (chosen)" in str(result) and "age" in str(result)
     rows = read_gallery(out)
     assert {(row["hair"], row["glasses"]) for row in rows} == {("gray", "round")} and len(rows) == 3
@@ -494,7 +497,7 @@ def test_names_on_the_page_are_escaped(tmp_path: Path) -> None:
     from kyara.inversion.chain import write_page
 
     chain = Chain("a", "<b>", None, "f.png", "c.png", ["o.png"], [], ["<i>blurred</i>"])
-    write_page(tmp_path, [chain], command="kyara avatar '<x>'", about="1 photo")
+    write_page(tmp_path, [chain], [("<u>.png", "broken")], command="kyara avatar '<x>'", about="1 photo")
     page = (tmp_path / "index.html").read_text()
     assert "<b>" not in page and "<i>blurred" not in page and "&lt;x&gt;" in page
 

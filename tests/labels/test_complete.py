@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import itertools
 import os
@@ -240,6 +241,27 @@ def test_too_few_answers_fill_nothing(dataset: Dataset) -> None:
     assert "20 answers" in str(report)
 
 
+def test_few_pictures_are_only_answered(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is said before the first question, and when all are answered."""
+    for name in dataset.names[4:]:
+        (dataset.path / name).unlink()
+    few = open_dataset(dataset.path)
+    lines = io.StringIO("red\ngreen\nq\n")
+    monkeypatch.setattr(lines, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", lines)
+    result = run(few, values=("red", "green", "blue"))
+    said = "fewer than 20 pictures can be answered"
+    shown = capsys.readouterr().err
+    assert said in shown and shown.index(said) < shown.index("look at") and said in str(result)
+    result = run(open_dataset(dataset.path), ask=Knows())
+    assert "all 4 pictures are answered; nothing left to fill in" in str(result) and "20" not in str(result)
+    (dataset.path / "broken.png").write_bytes(b"no picture")
+    result = run(open_dataset(dataset.path), ask=Knows())
+    assert "all 4 pictures already have a value" in str(result) and "20" not in str(result)
+
+
 def test_no_more_questions_than_allowed(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCH", 4)
     knows = Knows()
@@ -264,6 +286,8 @@ def test_files_to_fill_in_and_back(dataset: Dataset) -> None:
     assert report.questions is not None
     sheet, table = report.questions
     assert sheet.parent == dataset.path.with_name("shades-shade-questions")
+    moved = dataclasses.replace(report, questions=(sheet, Path("my faces/0001.csv")))
+    assert "--answers 'my faces/0001.csv'" in str(moved)
     assert pictures.decode(sheet).shape[1] > 5 * 100
     rows = list(csv.DictReader(table.open(newline="")))
     assert len(rows) == START and {row["value"] for row in rows} == {""}

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kyara.files import checkpoint
 from kyara.rewriting.edit import as_mask, crop, overlay, read_edit
 
+ROOT = Path(__file__).parents[2]
 RED = np.full((4, 4, 3), (255, 0, 0), np.uint8)
 GOOD: dict[str, Any] = {"seed": 3, "mask": [1, 2, 3, 4], "source": {"picture": RED}}
 
@@ -103,6 +105,31 @@ def test_a_broken_file_is_named(tmp_path: Path, text: str) -> None:
         read_edit(written(tmp_path, {"seed": 3, "mask": [1, 2, 3, 4], "source": {"picture": "broken.png"}}))
     with pytest.raises(ValueError, match="name"):
         read_edit({"name": "../x", "examples": [GOOD]})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"examples": [\n1, ]}', r"not valid JSON: line 2, column \d: a comma too many$"),
+        ('{"name": "a",}', r"not valid JSON: line 1, column \d+: a comma too many$"),
+        ('{"name": "a", "examples": }', "not valid JSON: line 1, column 27: expecting value$"),
+        (b"\x89PNG\r\n\x1a\n", "not a text file; give an edit, which is a JSON file"),
+        ('{"nmae": "a"}', "the edit: unknown key nmae; did you mean name[?] the keys are checkpoint, examples, name"),
+    ],
+)
+def test_an_edit_file_that_cannot_be_read_says_where(tmp_path: Path, text: str | bytes, message: str) -> None:
+    path = tmp_path / "edit.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ValueError, match=message) as error:
+        read_edit(path)
+    assert str(error.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/edits").glob("*.json")), ids=lambda path: path.stem)
+def test_supplied_edits_name_their_generator(path: Path) -> None:
+    model = "character" if path.stem in ("beard", "character-flower") else "anime"
+    assert read_edit(path).checkpoint == checkpoint.read(f"builtin:{model}").hash
+    assert path.stem in (ROOT / "docs/guide/rewrite.md").read_text()
 
 
 def test_masks_must_fit_the_picture() -> None:

@@ -55,6 +55,12 @@ def test_a_rule_that_two_checkpoints_share_counts_once(small: str, tmp_path: Pat
     assert checkpoint.read(tmp_path / "both").hash == checkpoint.read(b).hash
 
 
+def test_an_edit_that_names_its_generator_since_is_the_same(small: str, tmp_path: Path) -> None:
+    model = ruled(tmp_path / "model", small, random_rule(small, "hat"))
+    named = {**edit("hat"), "checkpoint": root_of(checkpoint.read(small))}
+    assert rewrite(str(model), named, out=tmp_path / "x", dry_run=True).skipped == ("hat",)
+
+
 def test_another_rule_of_the_same_name_is_refused(small: str, tmp_path: Path) -> None:
     """Among the given ones, and of the model. `--undo` makes room for it."""
     a = ruled(tmp_path / "a", small, random_rule(small, "glasses"))
@@ -161,6 +167,9 @@ def test_an_earlier_result_is_kept_until_the_new_one_is_complete(
     with pytest.raises(KeyboardInterrupt):
         rewrite(small, edit("hat"), projector=projector, out=earlier, force=True)
     assert checkpoint.read(earlier).hash == before
+    with pytest.raises(KeyboardInterrupt):
+        rewrite(small, edit("hat"), projector=projector, out=tmp_path / "runs" / "new")
+    assert not (tmp_path / "runs").exists()
     with pytest.raises(ValueError, match="strange does not fit"):
         rewrite(small, misfit, out=earlier, force=True)
     assert checkpoint.read(earlier).hash == before

@@ -101,6 +101,18 @@ def test_a_rule_of_strength_zero_is_not_listed_with_another(small: tuple[str, st
     assert [rule.about["learned_with"] for rule in rules_of(checkpoint.read(out))] == [[], []]
 
 
+def test_an_edit_made_for_another_generator_is_a_warning(small: tuple[str, str], tmp_path: Path) -> None:
+    """As for one that was trained further."""
+    own, anime = (checkpoint.read(name).hash for name in (small[0], "builtin:anime"))
+    edits = [{**edit(name), "checkpoint": made_for} for name, made_for in (("a", own), ("b", anime), ("c", "abc"))]
+    result = rewrite(small[0], edits, projector=small[1], out=tmp_path / "a", dry_run=True, **FAST)
+    assert [warning.partition(",")[0] for warning in result.warnings] == [
+        "b: was made for builtin:anime",
+        "c: was made for abc",
+    ]
+    assert f"warning: {result.warnings[1]}" in str(result)
+
+
 def test_the_result_is_a_checkpoint(small: tuple[str, str], written: Path, tmp_path: Path) -> None:
     changed = {name for name, tensor in weights(written).items() if not torch.equal(tensor, weights(small[0])[name])}
     assert len(changed) == 3 and all(name.startswith("g_ema.synthesis") for name in changed)
@@ -210,7 +222,6 @@ def test_an_enlarged_picture_is_painted_on_at_its_own_size(small: tuple[str, str
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"edits": [edit(mask=[28, 2, 8, 8])]}, "reaches beyond the picture of 32x32"),
     ({"edits": [edit(source={"seed": 1, "box": [30, 2, 8, 8]})]}, "reaches beyond the picture"),
-    ({"edits": [{**edit(), "checkpoint": "abc"}]}, "was made for checkpoint abc"),
     ({"edits": [edit()], "layers": 9}, "--layers 9"),
     ({"edits": [edit()], "steps": 0}, "--steps 0"),
     ({"edits": [edit()], "strength": 11.0}, "--strength 11"),

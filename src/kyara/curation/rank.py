@@ -173,10 +173,11 @@ def rank(
         nearest = _add(written, pngs, dataset, scores, originals, columns=columns, digits=digits, failed=failed)
         about = f"best first by {model}{ALSO[by]}" + ", unfamiliar style" * (scores.unfamiliar_share > FEW)
         about += f", beside the nearest of {copies_of}" if copies_of else ""
-        first = written.finish(command=command, sheet=contact_sheet, about=about)
+        unreadable = [(dataset.names[i], failed[i]) for i in sorted(failed)]
+        not_used = [*dataset.ignored, *unreadable, *(originals.left_out() if originals else [])]
+        first = written.finish(command=command, sheet=contact_sheet, about=about, left_out=not_used)
     result = dataclasses.replace(result, unfamiliar=sum(scores.unfamiliar[i] for i in order))
-    unreadable = [(dataset.names[i], failed[i]) for i in sorted(failed)] + (originals.left_out() if originals else [])
-    left_out = [{"file_name": name, "reason": reason} for name, reason in (*dataset.ignored, *unreadable)]
+    left_out = [{"file_name": name, "reason": reason} for name, reason in not_used]
     result = dataclasses.replace(result, kept=len(written), left_out=left_out, best=first[:1])
     report = {name: value for name, value in result.as_json().items() if name not in ("best", "dry_run")}
     _write(out / REPORT, json.dumps(report, indent=2) + "\n")

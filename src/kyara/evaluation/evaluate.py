@@ -18,7 +18,8 @@ from kyara.files.names import counted, printable
 from kyara.files.pictures import parse_size
 
 if TYPE_CHECKING:
-    from kyara.evaluation.scores import Score
+    from kyara.evaluation.scores import Networks, Score
+    from kyara.evaluation.sets import PictureSet
 
 WORKERS = 2
 UNFAMILIAR = "unfamiliar style: the score of kyara rank is too low; compare with 40 real pictures or more"
@@ -113,6 +114,8 @@ def evaluate(
 
     smaller = None if dataset is None else enlarged(first_size(dataset), common)
 
+    circular = own_labels(pictures, networks)
+
     def result(n: int, m: int, scores: tuple[Score, ...] = (), *, unfamiliar: bool = False) -> EvaluateResult:
         about, compared = {**pictures.about(), "count": n}, None if real is None else {**real.about(), "count": m}
         few = f"{counted(min(n, m), 'picture')} are fewer than {FRECHET_COUNT:,}"
@@ -120,6 +123,7 @@ def evaluate(
         warnings: tuple[str, ...] = (warning,) if real is not None and min(n, m) < FRECHET_COUNT else ()
         warnings += (UNFAMILIAR,) if unfamiliar else ()
         warnings += (smaller,) if smaller else ()
+        warnings += (circular,) if circular else ()
         return EvaluateResult(out, __version__, about, compared, scores, warnings, dry_run)
 
     if dry_run:
@@ -134,6 +138,22 @@ def evaluate(
         except OSError as error:  # the scores may have taken hours
             raise OSError(f"{error}\n{dataclasses.replace(found, out=None)}") from error
     return found
+
+
+def own_labels(pictures: PictureSet, networks: Networks) -> str | None:
+    """A warning if the tagger is to judge labels that it wrote itself: it would agree with all of them."""
+    from kyara.evaluation.sets import FileSet
+
+    if networks.tagger is None or not isinstance(pictures, FileSet):
+        return None
+    written = pictures.labelled_by(networks.tagger_name)
+    judged = [name for name in networks.tagger.attributes if written[name]]
+    if not judged:
+        return None
+    counts = ", ".join(f"{written[name]:,} of {name}" for name in judged)
+    accuracies = ", ".join(f'"shows its {name}"' for name in judged)
+    name = networks.tagger_name
+    return f"labels that {name} wrote itself ({counts}): {accuracies} says nothing about them; give another --tagger"
 
 
 def enlarged(real: tuple[int, int], common: tuple[int, int]) -> str | None:

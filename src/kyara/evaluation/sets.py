@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -26,6 +27,7 @@ from kyara.files.names import counted
 from kyara.files.pictures import center_crop, decode, to_uint8
 from kyara.files.workers import processors, thread_map
 from kyara.generation.sampler import load_generator, sample_seeds
+from kyara.labels.attributes import read_labels
 from kyara.models.base import Generator
 
 TRIES = 4  # at stored features before they are extracted without the cache: drives come and go
@@ -53,6 +55,10 @@ class FileSet:
     def attributes(self) -> list[str]:
         """Attributes whose values are known."""
         return [name for name in self.pictures.attributes if name not in UNTAGGED]
+
+    def labelled_by(self, tagger: str) -> Counter[str]:
+        """Attribute -> number of labels that `kyara tag` wrote with this tagger."""
+        return Counter(label.attribute for label in read_labels(self.pictures) if label.by == f"tagger:{tagger}")
 
     def total(self) -> int:
         """The number of pictures, unreadable ones included."""

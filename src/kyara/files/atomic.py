@@ -105,7 +105,9 @@ def check_free(path: Path, marker: str, *, force: bool = False, sources: Iterabl
         if not (path / marker).is_file():
             raise FileExistsError(f"--out {path}: contains other files; choose an empty or new folder")
         if not force:
-            raise FileExistsError(f"--out {path}: already exists; add --force to replace it, or choose another folder")
+            unfinished = (path / ownership.JOURNAL).exists()
+            what = "holds the unfinished result of an interrupted command" if unfinished else "already exists"
+            raise FileExistsError(f"--out {path}: {what}; add --force to replace it, or choose another folder")
         if marker in ownership.KINDS:
             _check_ours(path, marker)
 
@@ -163,37 +165,53 @@ def free_folder(path: Path, marker: str, *, force: bool = False) -> Path | None:
         return hidden
 
 
-def put_back(hidden: Path, marker: str) -> None:
-    """Undoes `free_folder`: deletes what the verb wrote since, and moves the earlier files back. Where a file of the
-    user is in the way, that stays, and the earlier file in the hidden folder too."""
-    folder, owns = hidden.parent, ownership.KINDS[marker](hidden.parent)
+def missing_folders(path: Path) -> list[Path]:
+    """The folders that do not exist yet of a path, the innermost first."""
+    folder = path.resolve()
+    return [one for one in (folder, *folder.parents) if not one.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Removes those of the folders that are empty."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def put_back(path: Path, hidden: Path | None, marker: str) -> None:
+    """Undoes `free_folder`, which returned `hidden`: deletes what the verb wrote since, and moves the earlier files
+    back. Where a file of the user is in the way, that stays, and the earlier file in the hidden folder too."""
+    folder = path.resolve()
+    owns = ownership.KINDS[marker](folder)
     for name in [*ownership.entries(folder)]:
-        if Path(name).parts[0] != hidden.name and owns and owns(name):
+        if (hidden is None or Path(name).parts[0] != hidden.name) and owns and owns(name):
             (folder / name).unlink()
-    for inside in [one for one in folder.iterdir() if one.is_dir() and not one.is_symlink() and one != hidden]:
-        with contextlib.suppress(OSError):  # not empty
-            inside.rmdir()
+    remove_empty([one for one in folder.iterdir() if one.is_dir() and not one.is_symlink() and one != hidden])
+    if hidden is None:
+        return
     for one in [*hidden.iterdir()]:
         if not os.path.lexists(folder / one.name):
             one.rename(folder / one.name)
-    with contextlib.suppress(OSError):  # not empty
-        hidden.rmdir()
+    remove_empty([hidden])
 
 
 @contextlib.contextmanager
 def replaced_folder(path: Path, marker: str, *, force: bool = False) -> Iterator[Path]:
     """A temporary folder for the files of a result. At the end they move into `path`, which is emptied as by
-    `free_folder`; after an error it keeps what it had."""
+    `free_folder`; after an error it keeps what it had, and a new folder is removed."""
     check_free(path, marker, force=force)
-    folder = path.resolve()
-    with write_errors(path):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".kyara.", suffix=".tmp") as name:
-            temporary = Path(name)  # inside, since the folder around may be read-only or another disk
-            yield temporary
-            _empty(folder, but=temporary.name)
-            for one in sorted(temporary.iterdir(), key=lambda one: one.name == marker):
-                one.rename(folder / one.name)
+    folder, missing = path.resolve(), missing_folders(path)
+    try:
+        with write_errors(path):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".kyara.", suffix=".tmp") as name:
+                temporary = Path(name)  # inside, since the folder around may be read-only or another disk
+                yield temporary
+                _empty(folder, but=temporary.name)
+                for one in sorted(temporary.iterdir(), key=lambda one: one.name == marker):
+                    one.rename(folder / one.name)
+    finally:
+        remove_empty(missing)
 
 
 def _empty(folder: Path, but: str = "") -> None:

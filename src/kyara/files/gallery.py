@@ -13,6 +13,7 @@ import contextlib
 import csv
 import io
 import math
+import shlex
 import shutil
 from array import array
 from collections import deque
@@ -23,10 +24,19 @@ from typing import Any
 
 import numpy as np
 
-from kyara.files.atomic import check_free, free_folder, put_back, write_atomic, write_errors
+from kyara.files.atomic import (
+    check_free,
+    free_folder,
+    missing_folders,
+    put_back,
+    remove_empty,
+    write_atomic,
+    write_errors,
+)
 from kyara.files.errors import GalleryError
 from kyara.files.gallery_page import PAGE, SHEET, TABLE, page
 from kyara.files.metadata import csv_text
+from kyara.files.names import counted
 from kyara.files.ownership import JOURNAL
 from kyara.files.pictures import center_crop, decode, encode_jpeg, encode_png, pad_to, resize, upright_size
 from kyara.files.pictures import sheet as side_by_side
@@ -72,8 +82,8 @@ def best_first(scores: Sequence[float], indices: Iterable[int]) -> list[int]:
 class GalleryWriter:
     """Writes a Gallery picture by picture, keeping only a few bytes per picture and the thumbnails of the sheet in
     memory. Threads encode the pictures and write their files while the caller computes the next ones; the rows of the
-    table are written in order, each after its file. An interrupted run leaves an unsorted Gallery without a page; the
-    earlier one if no picture was written."""
+    table are written in order, each after its file. An interrupted run leaves an unsorted Gallery without a page; what
+    was there before if no picture was written."""
 
     def __init__(
         self, path: Path, columns: Sequence[str], *, sources: Iterable[str | Path] = (), force: bool = False
@@ -81,6 +91,7 @@ class GalleryWriter:
         """`columns` follow file_name in the table. `force` replaces an existing Gallery unless it contains one of the
         `sources`."""
         check_free(path, TABLE, force=force, sources=sources)
+        self._missing = missing_folders(path)
         self._earlier = free_folder(path, TABLE, force=force)
         self.path = path
         self.columns = ("file_name", *columns)
@@ -105,7 +116,7 @@ class GalleryWriter:
     def __enter__(self) -> GalleryWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
         try:
             with contextlib.nullcontext() if kind is None else contextlib.suppress(Exception):  # not to hide an error
                 self.flush()
@@ -115,12 +126,19 @@ class GalleryWriter:
             self._journal.close()
             if self._starts:
                 self._delete_earlier()
-            else:
+            elif kind is not None or self._earlier:
                 self._put_back()
+        if self._starts and isinstance(error, KeyboardInterrupt) and not error.args:
+            raise KeyboardInterrupt(self._interrupted()) from error
+
+    def _interrupted(self) -> str:
+        """What an interrupted run has left, and how to go on."""
+        out = shlex.quote(str(self.path))
+        return f"interrupted: {counted(len(self), 'picture')} in {out}; --out {out} --force begins again"
 
     def _put_back(self) -> None:
-        if self._earlier:
-            put_back(self._earlier, TABLE)
+        put_back(self.path, self._earlier, TABLE)
+        remove_empty(self._missing)
 
     def _delete_earlier(self) -> None:
         """Deletes the Gallery that this one replaces."""
@@ -204,11 +222,13 @@ class GalleryWriter:
         about: str = "",
         keep: int | None = None,
         films: Sequence[str] = (),
+        left_out: Sequence[tuple[str, str]] = (),
     ) -> list[dict[str, str]]:
         """Sorts the table best first if there are scores, deletes all but the best `keep`, and writes the sheet and the
         page. Returns the rows shown on the page.
 
-        `about` is the second line of the page; `films` are names of videos or animations in the folder to be embedded.
+        `about` is the second line of the page; `films` are names of videos or animations in the folder to be embedded,
+        `left_out` names of files that are not used, and why.
         `sheet` renders the contact sheet of the given files as PNG; by default it shows their thumbnails in a grid."""
         self.flush()
         order = best_first(self._scores, range(len(self)))
@@ -238,6 +258,7 @@ class GalleryWriter:
             films=films,
             before=self._before,
             beside=self._beside,
+            left_out=left_out,
         )
         self._write(PAGE, html.encode("utf-8", errors="replace"))
         self._journal.close()

@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path, PurePath
 from urllib.parse import quote
 
-from kyara.files.names import counted
+from kyara.files.names import counted, printable
 
 TABLE, PAGE, SHEET = "gallery.csv", "index.html", "sheet.png"
 PART = "score_"  # Prefix of the columns with the parts of a score
@@ -18,6 +18,7 @@ PART_COLUMNS = tuple(PART + part for part in ("quality", "eyes", "mouth", "face"
 UNFAMILIAR = "unfamiliar"  # Column: "yes" if the style is unfamiliar, so that the score only means an order
 COPY, COPY_OF = "copy", "copy_of"  # Columns: 0 to 1, from `MARK` on a copy of the picture `copy_of` of a dataset
 MARK = 0.5
+LISTED = 20  # Maximum number of files that are left out on a page
 UNTAGGED = ("file_name", "seed", "score", "source", "position", *PART_COLUMNS, UNFAMILIAR, COPY, COPY_OF)
 """Columns that are no attributes."""
 LOCAL = "'self' file:"  # Content-Security-Policy source of the pictures of a local page
@@ -42,10 +43,12 @@ def page(
     films: Sequence[str] = (),
     before: Mapping[str, bytes] | None = None,
     beside: Mapping[str, Sequence[bytes]] | None = None,
+    left_out: Sequence[tuple[str, str]] = (),
 ) -> str:
     """index.html of a Gallery: the first `rows` of `total` pictures, shown with aspect ratio `aspect` = width / height,
     and players for the `films` in the folder. `before`: file name -> the picture that it was made from, as JPEG.
-    `beside`: file name -> the picture that is shown beside it, as JPEG, and possibly a strip of further ones."""
+    `beside`: file name -> the picture that is shown beside it, as JPEG, and possibly a strip of further ones.
+    `left_out` are names and reasons."""
     before, beside = before or {}, beside or {}
     allowed = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
     policy = LOCAL + " data:" * bool(before or beside) + (f"; script-src 'sha256-{allowed}'" if before else "")
@@ -58,6 +61,7 @@ def page(
         about=" · ".join(escape(part) for part in (counted(total, "picture"), about, cut) if part),
         command=escape(command),
         links=" ".join(f'<a href="{quote(name)}">{label}</a>' for name, label in links),
+        left_out=left_out_list(left_out),
         film="\n".join(map(_player, films)),
         items="\n".join(
             _item(i, row, len(rows), before.get(row["file_name"]), beside.get(row["file_name"], ()))
@@ -66,6 +70,15 @@ def page(
         pairs=" class=pairs" if before or beside else "",
         script=f"<script>{_SCRIPT}</script>" if before else "",
     )
+
+
+def left_out_list(entries: Sequence[tuple[str, str]]) -> str:
+    """The files that are not in a result, and why, as a list that a reader of the page can close; empty if none is."""
+    if not entries:
+        return ""
+    lines = [f"<li>{escape(printable(f'{name}: {reason}'))}</li>" for name, reason in entries[:LISTED]]
+    lines += [f"<li>and {len(entries) - LISTED:,} more</li>"] * (len(entries) > LISTED)
+    return f"<details open><summary>left out: {len(entries):,}</summary><ul>{''.join(lines)}</ul></details>\n"
 
 
 def _is_video(film: str) -> bool:
@@ -116,6 +129,7 @@ def _copy(row: Mapping[str, str]) -> str:
     if not row.get(COPY_OF):
         return ""
     marked = float(row[COPY]) >= MARK
+    # Cut, not rounded: what is not marked must not show the score from which pictures are marked.
     text = f"{'copy of' if marked else 'nearest'} {row[COPY_OF]} · {row[COPY][:4]}"
     return f"<p{' class=copy' * marked}>{escape(text)}</p>"
 
@@ -131,7 +145,7 @@ def _parts(row: Mapping[str, str]) -> list[str]:
     if row.get(UNFAMILIAR):
         return []
     shown = {key.removeprefix(PART): row[key] for key in PART_COLUMNS if row.get(key)}
-    return [f"{part} {value[:4]}" for part, value in shown.items()]
+    return [f"{part} {float(value):.2f}" for part, value in shown.items()]
 
 
 def _bar(score: str) -> str:

@@ -38,6 +38,7 @@ class _Entry:
     name: str  # Path relative to its source
     source: str
     read: Callable[[], np.ndarray]
+    reason: Callable[[Exception], str]  # the message of an error without the picture's name
 
 
 class Pictures:
@@ -49,6 +50,7 @@ class Pictures:
         `mask` is a single picture for several sources, or a folder for a single picture."""
         self.side = side
         self.left_out: list[tuple[str, str]] = []
+        self.error: Exception | None = None  # of the last picture that cannot be read
         self._entries = [e for one in sources for e in _entries(one, self.left_out, alone=len(sources) == 1)]
         one = len(sources) == 1 and is_picture(sources[0])
         self._masks = None if mask is None else Masks(mask)
@@ -64,7 +66,8 @@ class Pictures:
         taken = {"sheet"}  # sheet.png is reserved for the contact sheet
         for entry, picture in thread_map(self._picture, self._entries, min(AHEAD, processors()), AHEAD):
             if isinstance(picture, PictureError | ValueError):
-                self.left_out.append((entry.source, str(picture)))
+                self.error = picture
+                self.left_out.append((entry.source, entry.reason(picture)))
             elif isinstance(picture, Exception):
                 raise picture
             else:
@@ -90,7 +93,9 @@ def _entries(source: Path, left_out: list[tuple[str, str]], *, alone: bool) -> I
     """The pictures of a source, with the folder's or .zip's name as prefix unless it is the only source (`alone`). Its
     other files, but for those that Kyara writes, are added to `left_out`."""
     if is_picture(source):
-        yield _Entry(source.name, source.name if alone else source.as_posix(), functools.partial(decode, source))
+        shown = source.name if alone else source.as_posix()
+        reason = lambda error: str(error).removeprefix(f"{source}: ")  # noqa: E731
+        yield _Entry(source.name, shown, functools.partial(decode, source), reason)
         return
     if source.is_file() and (hint := formats.by_name(source)):
         raise PictureError(f"{source}: {hint}")
@@ -98,7 +103,8 @@ def _entries(source: Path, left_out: list[tuple[str, str]], *, alone: bool) -> I
     left_out += [(_shown(source, name, alone), reason) for name, reason in dataset.ignored]
     for i, name in enumerate(dataset.names):
         read = functools.partial(dataset.picture, i)
-        yield _Entry(name.removeprefix(dataset.base), _shown(source, name, alone), read)
+        reason = functools.partial(dataset.reason, i)
+        yield _Entry(name.removeprefix(dataset.base), _shown(source, name, alone), read, reason)
 
 
 def _shown(source: Path, name: str, alone: bool) -> str:

@@ -124,10 +124,11 @@ def translate(
         _translate_pictures(gallery, waiting, result.pictures, network, about)
         written = [_translate_film(gallery, *film, side, network, about) for film in opened]
         names = [name for name, *_ in written]
-        gallery.finish(command=command, about=f"by {model}", films=names)
+        left_out = [] if pictures is None else pictures.left_out
+        gallery.finish(command=command, about=f"by {model}", films=names, left_out=left_out)
     frames, warnings = sum(count for _, count, _ in written), [one for *_, several in written for one in several]
     result = dataclasses.replace(result, made=len(gallery), films=names, frames=frames)
-    return dataclasses.replace(result, left_out=[] if pictures is None else pictures.left_out, warnings=warnings)
+    return dataclasses.replace(result, left_out=left_out, warnings=warnings)
 
 
 def is_film(path: Path) -> bool:
@@ -208,7 +209,7 @@ def _opened(pictures: Pictures | None, films: bool) -> Iterator[Picture]:
     first = list(itertools.islice(waiting, 1))
     if pictures is not None and not (first or films):
         if len(pictures) == 1:
-            raise PictureError(pictures.left_out[-1][1])
+            raise PictureError(str(pictures.error))
         reasons = "; ".join(f"{name}: {why}" for name, why in pictures.left_out[:3])
         raise PictureError(f"nothing could be translated ({reasons})")
     return itertools.chain(first, waiting)

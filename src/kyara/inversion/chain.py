@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from kyara.files.atomic import write_text
-from kyara.files.gallery_page import HEAD, LOCAL, PAGE, SHEET, TABLE
+from kyara.files.gallery_page import HEAD, LOCAL, PAGE, SHEET, TABLE, left_out_list
 
 STYLE, ROW = (Path(__file__).with_name(name).read_text("utf-8") for name in ("chain.css", "chain.html"))
 
@@ -28,11 +28,14 @@ class Chain:
     warnings: Sequence[str]
 
 
-def write_page(out: Path, chains: Sequence[Chain], *, command: str, about: str) -> None:
-    """Writes index.html into the folder `out`."""
+def write_page(
+    out: Path, chains: Sequence[Chain], left_out: Sequence[tuple[str, str]], *, command: str, about: str
+) -> None:
+    """Writes index.html into the folder `out`. `left_out` are names of photos and reasons."""
     links = " ".join(f'<a href="{name}">{label}</a>' for name, label in ((SHEET, "sheet"), (TABLE, "table")))
     head = HEAD.format(images=LOCAL, title=escape(out.resolve().name), about=escape(about), style=f"\n{STYLE}")
-    body = f"<p><code>$ {escape(command)}</code></p><p>{links}</p></header>\n{''.join(map(_row, chains))}</html>\n"
+    body = f"<p><code>$ {escape(command)}</code></p><p>{links}</p></header>\n"
+    body += f"{left_out_list(left_out)}{''.join(map(_row, chains))}</html>\n"
     write_text(out / PAGE, head + body)
 
 

@@ -139,7 +139,7 @@ class Characters:
                     rows.add(chains[-1].character, drawing.score, pictures)
             gallery.finish(command=command, sheet=rows.png)
         about = f"{counted(len(chains), 'photo')} by {generators.parent_name}, drawn by {generators.child_name}"
-        write_page(out, chains, command=command, about=about)
+        write_page(out, chains, photos.failures, command=command, about=about)
         return len(chains), seconds, [warning for chain in chains for warning in chain.warnings]
 
     def draw(

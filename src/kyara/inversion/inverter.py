@@ -93,7 +93,7 @@ class Inverter:
                 distances += found.distance.tolist()
                 steps, seconds = max(steps, found.steps), seconds + found.seconds
             about = f"{self.model}, {'noise and ' * self.settings.noise}{self.settings.space}, by {self.features}"
-            gallery.finish(command=command, about=about)
+            gallery.finish(command=command, about=about, left_out=photos.failures)
         return len(distances), statistics.median(distances), steps, seconds
 
 

@@ -96,7 +96,8 @@ class Portraits:
                     [photo.picture] * keep_photos + [*proposals.pictures[:ON_SHEET]],
                 )
             gallery.finish(command=command, sheet=rows.png)
-        write_page(out, people, command=command, about=f"{counted(len(people), 'photo')}, drawn by {self.name}")
+        about = f"{counted(len(people), 'photo')}, drawn by {self.name}"
+        write_page(out, people, photos.failures, command=command, about=about)
         return Written(len(people), seconds, [w for person in people for w in person.warnings], read_traits)
 
     def draw(self, photo: Photo) -> tuple[Reading, Proposals]:

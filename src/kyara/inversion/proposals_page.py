@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from kyara.files.atomic import write_text
-from kyara.files.gallery_page import BASE_STYLE, GALLERY_STYLE, HEAD, LOCAL, PAGE, SHEET, TABLE
+from kyara.files.gallery_page import BASE_STYLE, GALLERY_STYLE, HEAD, LOCAL, PAGE, SHEET, TABLE, left_out_list
 from kyara.inversion.reading import CHOSEN, MEASURED, Trait
 
 STYLE, BODY, ROW = (
@@ -28,8 +28,10 @@ class Person:
     warnings: Sequence[str]
 
 
-def write_page(out: Path, people: Sequence[Person], *, command: str, about: str) -> None:
-    """Writes index.html into the folder `out`."""
+def write_page(
+    out: Path, people: Sequence[Person], left_out: Sequence[tuple[str, str]], *, command: str, about: str
+) -> None:
+    """Writes index.html into the folder `out`. `left_out` are names of photos and reasons."""
     links = " ".join(f'<a href="{name}">{label}</a>' for name, label in ((SHEET, "sheet"), (TABLE, "table")))
     style = BASE_STYLE + GALLERY_STYLE.replace("ASPECT", "1") + STYLE
     html = (HEAD + BODY).format(
@@ -39,6 +41,7 @@ def write_page(out: Path, people: Sequence[Person], *, command: str, about: str)
         about=escape(about),
         command=escape(command),
         links=links,
+        left_out=left_out_list(left_out),
         people="\n".join(_section(i, person) for i, person in enumerate(people, 1)),
     )
     write_text(out / PAGE, html)

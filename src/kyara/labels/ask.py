@@ -65,7 +65,7 @@ def on_terminal(
     """Asks line by line, on stderr. With `fixed`, only `values` are accepted. An `Asker`."""
     known, answered = list(values), set[int]()
     help_ = f"answer by number or word; {CANNOT_TELL} cannot tell, Enter skip, {UNDO} undo the last answer, {STOP} stop"
-    _show(f"\nlook at {write_sheet(dataset, attribute, pictures)}\n{help_}\n")
+    show(f"\nlook at {write_sheet(dataset, attribute, pictures)}\n{help_}\n")
     at = 0
     while at < len(pictures):
         shown = map(printable, known)
@@ -101,7 +101,7 @@ def _value(word: str, known: list[str], fixed: bool) -> str | None:
         return matches[0]
     if fixed or matches or (word.isdecimal() and _numbered(known)):
         meant = " or ".join(map(printable, matches))
-        _show(f"  {word!r} is ambiguous: {meant}\n" if matches else f"  {word!r} is not a known value\n")
+        show(f"  {word!r} is ambiguous: {meant}\n" if matches else f"  {word!r} is not a known value\n")
         return None
     if _prompt(f"  {word!r} is new: type it again to add it ") != word:
         return None
@@ -114,12 +114,13 @@ def _numbered(values: Sequence[str]) -> bool:
     return not any(value.isdecimal() for value in values)
 
 
-def _show(text: str) -> None:
+def show(text: str) -> None:
+    """Shows a text to the person who is asked: on stderr, as stdout is for the result."""
     print(text, end="", file=sys.stderr, flush=True)
 
 
 def _prompt(text: str) -> str:
-    _show(text)
+    show(text)
     line = sys.stdin.readline()
     if not line:
         raise StopAsking

@@ -30,13 +30,14 @@ from kyara.labels.ask import (
     in_files,
     on_terminal,
     read_answers,
+    show,
     stopped_by_signals,
 )
 from kyara.labels.attributes import PERSON, Label, check_writable, read_labels, unstorable, write_labels
 from kyara.labels.colours import colours
 from kyara.labels.committee import Committee, Member, committee_of, questions_worth_asking
 from kyara.labels.pending import Pending
-from kyara.labels.results import START, CompletionResult
+from kyara.labels.results import START, TOO_FEW, CompletionResult
 from kyara.labels.tagger import Tagger, load_tagger
 from kyara.perception.face_parts import describe
 from kyara.training.runtime import has_bfloat16, pick_device
@@ -98,6 +99,8 @@ def complete(
     left_out = {dataset.names[i]: why for i, why in unstorable(dataset).items()}
     members = committee_members(dataset, network, left_out, workers=workers or processors())
     state = _State(dataset, attribute, stripped, members, left_out, pending)
+    if terminal and len(state.open) and len(state.answered) + len(state.open) < START:
+        show(f"{TOO_FEW}\n")
     with stopped_by_signals():
         asked, written = _ask(state, ask, questions, target)
     return dataclasses.replace(_fill(state, target, len(given) + asked, written), recovered=recovered)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from kyara.files.names import counted, listed, printable
 from kyara.verbs import Result
 
 START = 20  # Minimum number of answers for a committee, and size of the first batch of questions
+TOO_FEW = f"fewer than {START} pictures can be answered: you are asked about all, and none is filled in for you"
 SHOWN = 10  # Maximum number of values of an attribute in the summary
 
 
@@ -75,7 +77,7 @@ class CompletionResult(Result):
             written = "was written" if self.recovered == 1 else "were written"
             lines.append(f"  {counted(self.recovered, 'answer')} of an interrupted run {written}")
         if self.accuracy is None:
-            lines.append(f"  nothing filled in yet: this needs {START} answers with at least two different values")
+            lines.append(f"  {self._why_none()}")
         else:
             sure = f", about {self.precision:.1%} of them correct" if self.precision is not None else ""
             lines.append(f"  filled in {sum(self.filled.values()):,}{sure}; left unknown {self.unknown:,}")
@@ -86,5 +88,17 @@ class CompletionResult(Result):
             lines += [f"  left out: {len(self.left_out):,}", *listed(self.left_out.items())]
         if self.questions:
             picture, table = self.questions
-            lines.append(f"  look at {picture}, fill in {table}, then run this again with --answers {table}")
+            again = f"run this again with --answers {shlex.quote(str(table))}"
+            lines.append(f"  look at {picture}, fill in {table}, then {again}")
         return "\n".join(lines)
+
+    def _why_none(self) -> str:
+        """Why nothing is filled in."""
+        pictures = self.pictures - len(self.left_out)
+        if self.unknown == 0:
+            those = f"all {counted(pictures, 'picture')}"
+            given = pictures == self.answers and not self.asked
+            return f"{those} already have a value" if given else f"{those} are answered; nothing left to fill in"
+        if self.answers + self.unknown < START:
+            return TOO_FEW
+        return f"nothing filled in yet: this needs {START} answers with at least two different values"

@@ -27,6 +27,7 @@ import numpy as np
 from kyara.files import pictures
 from kyara.files.errors import PictureError
 from kyara.files.masks import MARKED, read_mask
+from kyara.files.names import did_you_mean
 
 HASH = "pixels"  # of an edit's description: the hash of all its pictures and masks
 MAX_EXAMPLES = 32
@@ -77,11 +78,28 @@ def read_edit(given: str | os.PathLike[str] | Mapping[str, Any]) -> Edit:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"larger than {MAX_BYTES >> 10} KiB")
         table = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not valid JSON: {_where(error)}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file; give an edit, which is a JSON file") from error
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: cannot be read as an edit ({error})") from error
     if not isinstance(table, dict):
         raise ValueError(f"{path}: an edit must be a JSON object with examples")
-    return _edit(table, path.parent, path.stem)
+    try:
+        return _edit(table, path.parent, path.stem)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _where(error: json.JSONDecodeError) -> str:
+    """Where the text is not JSON, and why."""
+    before, after = error.doc[: error.pos].rstrip(), error.doc[error.pos :]
+    if after.startswith(","):  # newer versions of Python point at the comma
+        before, after = ",", after[1:].lstrip()
+    comma = before.endswith(",") and after.startswith(("]", "}"))
+    why = "a comma too many" if comma else error.msg[:1].lower() + error.msg[1:]
+    return f"line {error.lineno}, column {error.colno}: {why}"
 
 
 def _edit(table: Mapping[str, Any], folder: Path | None, stem: str) -> Edit:
@@ -240,4 +258,5 @@ def _size(array: np.ndarray) -> str:
 
 def _check_keys(table: Mapping[str, Any], known: set[str], label: str) -> None:
     if unknown := sorted(map(str, set(table) - known)):
-        raise ValueError(f"{label}: unknown key {', '.join(unknown)}; the keys are {', '.join(sorted(known))}")
+        hint = did_you_mean(unknown[0], known)
+        raise ValueError(f"{label}: unknown key {', '.join(unknown)}; {hint}the keys are {', '.join(sorted(known))}")

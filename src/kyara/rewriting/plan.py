@@ -37,6 +37,7 @@ class Plan:
     rules: list[Rule]  # that need no training
     edits: list[Edit]  # to be learned, in this order
     skipped: tuple[str, ...]  # names of given rules that the model has
+    warnings: tuple[str, ...] = ()
 
 
 def make_plan(
@@ -64,7 +65,8 @@ def make_plan(
         raise ValueError(f"--strength {strength:g}: {model} has these rules and keeps their strengths; {hint}")
     had = {file_name(rule.name) for rule in kept}
     names = dict.fromkeys([*(edit.name for edit in read), *(rule.name for rule in ready)])
-    return Plan(model, found, [*kept, *added], edits, tuple(name for name in names if file_name(name) in had))
+    warnings = tuple(filter(None, (_made_for_another(edit, found, model) for edit in edits)))
+    return Plan(model, found, [*kept, *added], edits, tuple(name for name in names if file_name(name) in had), warnings)
 
 
 def without(rules: list[Rule], undo: str | None) -> list[Rule]:
@@ -94,7 +96,7 @@ def with_strengths(rules: list[Rule], strengths: str) -> list[Rule]:
 
 
 def _read(given: Sequence[Given], found: Checkpoint) -> tuple[list[Edit], list[Rule]]:
-    """Edits to be learned, and rules that are ready. ValueError if one belongs to another Checkpoint."""
+    """Edits to be learned, and rules that are ready. ValueError if a rule belongs to another Checkpoint."""
     edits, ready = list[Edit](), list[Rule]()
     for one in given:
         if isinstance(one, Mapping) or not (Path(one).is_dir() or Path(one).suffix == ".safetensors"):
@@ -105,12 +107,18 @@ def _read(given: Sequence[Given], found: Checkpoint) -> tuple[list[Edit], list[R
             ready += rules
         else:
             raise ValueError(f"{one}: has no rules; give an edit file, or a checkpoint that kyara rewrite wrote")
-    for edit in edits:
-        if edit.checkpoint is not None and edit.checkpoint not in (found.hash, root_of(found)):
-            raise ValueError(f"{edit.name}: was made for checkpoint {edit.checkpoint}, this is {found.hash}")
     for rule in ready:
         check_root(rule, found)
     return edits, ready
+
+
+def _made_for_another(edit: Edit, found: Checkpoint, model: str) -> str | None:
+    """A warning if the edit says that it was made for another Checkpoint, of which its seeds make other pictures."""
+    if edit.checkpoint in (None, found.hash, root_of(found)):
+        return None
+    names = (f"builtin:{name}" for name in checkpoint.builtin_names())
+    other = next((name for name in names if checkpoint.read(name).hash == edit.checkpoint), edit.checkpoint)
+    return f"{edit.name}: was made for {other}, this is {model}: what is pasted may be in the wrong place"
 
 
 def _scaled(rule: Rule, factor: float) -> Rule:
@@ -148,10 +156,13 @@ def _new_edits(edits: Sequence[Edit], rules: Sequence[Rule]) -> list[Edit]:
 
 
 def _same(learned: Any, given: Mapping[str, Any]) -> bool:
-    """Whether a rule was learned from this edit. What was learned before edits had a hash is known by the rest."""
-    if isinstance(learned, Mapping) and HASH not in learned:
-        given = {name: value for name, value in given.items() if name != HASH}
-    return bool(learned == given)
+    """Whether a rule was learned from this edit, whichever checkpoint that names. What was learned before edits had a
+    hash is known by the rest."""
+    if not isinstance(learned, Mapping):
+        return False
+    ignored = {"checkpoint"} if HASH in learned else {"checkpoint", HASH}
+    one, other = ({name: value for name, value in edit.items() if name not in ignored} for edit in (learned, given))
+    return one == other
 
 
 def load_samples(plan: Plan, data: Path | None, device: str) -> Samples:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from kyara import verbs
-from kyara.files.atomic import result_folder, still_free, write_errors, write_text
+from kyara.files.atomic import missing_folders, remove_empty, result_folder, still_free, write_errors, write_text
 from kyara.files.names import printable, short_name
 from kyara.rewriting.settings import EXTRA_IMAGES, MAX_STRENGTH, Memory, Settings
 
@@ -67,11 +67,13 @@ class RewriteResult(verbs.Result):
     dry_run: bool
     use: str = ""  # the command that makes pictures with it
     skipped: tuple[str, ...] = ()  # given rules that the model has already
+    warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         names = ", ".join(printable(rule.name) for rule in self.rules) or "no rule"
         model = printable(self.model)
         skipped = [f"{model} already has the rule {printable(name)}: skipped" for name in self.skipped]
+        skipped += [f"warning: {printable(warning)}" for warning in self.warnings]
         if self.dry_run:
             new = ", ".join(printable(rule.name) for rule in self.rules if rule.learned) or "nothing"
             return "\n".join([f"would write {self.out}: {model} with {names}; to learn: {new}", *skipped])
@@ -161,20 +163,26 @@ def rewrite(
     if dry_run:
         reports = (*map(_report, plan.rules), *(RuleReport(edit.name, factor, True) for edit in plan.edits))
         seconds = time.perf_counter() - start
-        return RewriteResult(out, model, plan.parent.hash, reports, None, seconds, True, skipped=plan.skipped)
-    with write_errors(out):
-        out.mkdir(parents=True, exist_ok=True)  # so that no other call takes the number while this one learns
-    learned = learn_edits(trainer, plan, factor) if trainer else {}
-    rules = [*plan.rules, *learned]
-    page = preview_html(samples, plan.parent, rules, command) if samples and preview else None
-    out = still_free(out, MARKER, force=force)
-    storage.write(out, plan.parent, rules, model, force=force)
+        return RewriteResult(
+            out, model, plan.parent.hash, reports, None, seconds, True, skipped=plan.skipped, warnings=plan.warnings
+        )
+    missing = missing_folders(out)
+    try:
+        with write_errors(out):
+            out.mkdir(parents=True, exist_ok=True)  # so that no other call takes the number while this one learns
+        learned = learn_edits(trainer, plan, factor) if trainer else {}
+        rules = [*plan.rules, *learned]
+        page = preview_html(samples, plan.parent, rules, command) if samples and preview else None
+        out = still_free(out, MARKER, force=force)
+        storage.write(out, plan.parent, rules, model, force=force)
+    finally:
+        remove_empty(missing)  # after an interruption
     if page is not None:
         write_text(out / PREVIEW, page)
     reports = tuple(_report(rule, learned.get(rule)) for rule in rules)
     seconds = time.perf_counter() - start
     shown, use = out / PREVIEW if preview else None, next_command(architecture(plan.parent.model), out)
-    return RewriteResult(out, model, plan.parent.hash, reports, shown, seconds, False, use, plan.skipped)
+    return RewriteResult(out, model, plan.parent.hash, reports, shown, seconds, False, use, plan.skipped, plan.warnings)
 
 
 def _refuse(options: Mapping[str, Any], names: Sequence[str], why: str) -> None:
