@@ -130,9 +130,9 @@ def test_the_page_escapes_names(tmp_path: Path) -> None:
 
     traits = [Trait("hair_length", "<b>", 0.4, "<i>unknown"), Trait("glasses", "round", 1.0, "chosen")]
     person = Person("<a>", None, [("a.png", "<c>"), ("b c.png", "d")], traits, ["<u>blurred"])
-    write_page(tmp_path, [person], command="kyara avatar '<x>'", about="1 photo")
+    write_page(tmp_path, [person], [("<l>", "<why>")], command="kyara avatar '<x>'", about="1 photo")
     page = (tmp_path / "index.html").read_text()
-    assert not any(mark in page for mark in ("<a>", "<c>", "<i>unknown", "<u>blurred", "'<x>'"))
+    assert not any(mark in page for mark in ("<a>", "<c>", "<i>unknown", "<u>blurred", "<l>", "<why>", "'<x>'"))
     assert "hair length" in page and "40%, varied" in page and "b%20c.png" in page and "chosen" in page
 
 
@@ -141,10 +141,10 @@ def test_the_pages_of_pictures_with_undecodable_names_are_written(tmp_path: Path
 
     name = "\udc8a\udce7"  # Shift-JIS, as in old zips
     person = proposals_page.Person("me", None, [("me.png", "a")], [], [name])
-    proposals_page.write_page(tmp_path, [person], command=f"kyara avatar {name}.png", about=name)
+    proposals_page.write_page(tmp_path, [person], [], command=f"kyara avatar {name}.png", about=name)
     assert "kyara avatar ??.png" in (tmp_path / "index.html").read_text()
     one = chain.Chain("me", name, None, "me.png", "me.png", [], [], [name])
-    chain.write_page(tmp_path, [one], command=f"kyara avatar {name}.png --method reverse", about=name)
+    chain.write_page(tmp_path, [one], [(name, name)], command=f"kyara avatar {name}.png --method reverse", about=name)
     assert "kyara avatar ??.png --method" in (tmp_path / "index.html").read_text()
 
 
