@@ -175,7 +175,9 @@ def check_exists(option: str, path: Path | None) -> None:
     """Raises ValueError unless `path` is an existing file or folder, or None."""
     check_text(option, path)
     if path is not None and not path.exists():
-        raise ValueError(f"{option} {path}: no such file or folder; check the path")
+        model = str(path).startswith(("builtin:", "hf-hub:"))
+        hint = "that is the name of a model, which comes first" if model else "check the path"
+        raise ValueError(f"{option} {path}: no such file or folder; {hint}")
 
 
 ExistingFile = Annotated[Path, check_file]

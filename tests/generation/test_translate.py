@@ -472,6 +472,23 @@ def test_holes_are_filled_and_nothing_else(inpainting: Path, tmp_path: Path) -> 
     assert decode(half / "face.png").shape == (31, 24, 3)
 
 
+@pytest.mark.parametrize(("inverted", "warned"), [(False, False), (True, True)])
+def test_a_mask_that_may_be_inverted(inpainting: Path, tmp_path: Path, inverted: bool, warned: bool) -> None:
+    picture, mask = drawn_picture(1, 24), np.zeros((24, 24, 3), np.uint8)
+    mask[:5, :5] = 255
+    write_png(tmp_path / "face.png", picture)
+    write_png(tmp_path / "mask.png", 255 - mask if inverted else mask)
+    result = translate(str(inpainting), tmp_path / "face.png", mask=tmp_path / "mask.png", out=tmp_path / "out")
+    assert ("face.png: 96% of it is filled; white in the mask is a hole" in str(result)) == warned
+
+
+def test_a_model_among_the_sources(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match="SOURCES builtin:cartoon: no such file or folder; that is the name of a model"
+    ):
+        translate(str(tmp_path), "builtin:cartoon", out=tmp_path / "out")
+
+
 def test_a_folder_of_masks(inpainting: Path, folder: Path, tmp_path: Path) -> None:
     masks = tmp_path / "masks"
     masks.mkdir()

@@ -18,6 +18,7 @@ from kyara.files.masks import MARKED, Masks
 from kyara.files.pictures import decode, resize
 from kyara.files.workers import processors, thread_map
 
+MOST_FILLED = 0.9  # share of a picture in holes above which the mask may be inverted
 AHEAD = 4  # Number of pictures that are read in advance: they may be large
 
 
@@ -50,6 +51,7 @@ class Pictures:
         `mask` is a single picture for several sources, or a folder for a single picture."""
         self.side = side
         self.left_out: list[tuple[str, str]] = []
+        self.warnings: list[str] = []
         self.error: Exception | None = None  # of the last picture that cannot be read
         self._entries = [e for one in sources for e in _entries(one, self.left_out, alone=len(sources) == 1)]
         one = len(sources) == 1 and is_picture(sources[0])
@@ -71,6 +73,8 @@ class Pictures:
             elif isinstance(picture, Exception):
                 raise picture
             else:
+                if picture.hole is not None and (share := float(picture.hole.mean())) > MOST_FILLED:
+                    self.warnings.append(f"{entry.source}: {share:.0%} of it is filled; white in the mask is a hole")
                 yield dataclasses.replace(picture, name=_free(picture.name, taken))
 
     def _picture(self, entry: _Entry) -> Picture:

@@ -127,6 +127,7 @@ def translate(
         left_out = [] if pictures is None else pictures.left_out
         gallery.finish(command=command, about=f"by {model}", films=names, left_out=left_out)
     frames, warnings = sum(count for _, count, _ in written), [one for *_, several in written for one in several]
+    warnings += [] if pictures is None else pictures.warnings[:10]
     result = dataclasses.replace(result, made=len(gallery), films=names, frames=frames)
     return dataclasses.replace(result, left_out=left_out, warnings=warnings)
 
