@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kyara.models.base import Batch
-from kyara.models.drawing import Model, finding, regions, sketch
+from kyara.models.drawing import Model, finding, paint, regions, sketch
 from kyara.models.drawing.config import PRESETS, StyleConfig
 from kyara.models.drawing.finding import ALL, Face, Traits, spread
 from kyara.models.drawing.layout import AT, COUNT, PARTS, anchors, frames
@@ -271,6 +271,16 @@ def test_dark_skin_keeps_its_colour_under_reflections() -> None:
     made = (drawn(picture, face) + 1)[:, 70:76, 44:50].mean((1, 2)) / 2
     assert float(made.amin() / made.amax()) < 0.5  # of the matte skin 0.39, of the mean of the lit skin 0.6
     assert float(made.mean()) < 0.4
+
+
+def test_reflections_count_if_there_is_nothing_else() -> None:
+    picture, face = portrait()
+    skin = (face.shares[1, None] > 0).float()
+    picture = (picture + 1) / 2
+    picture[:, :, 64:] = 0.7
+    weight = paint.matte(picture, skin * (torch.arange(SIDE) < 64), face.unit)
+    assert 0 < weight[0, 70, 90] < 0.05
+    assert weight[0, 70, 44] > 0.9
 
 
 def test_traits_are_read_and_follow_a_film_slowly() -> None:

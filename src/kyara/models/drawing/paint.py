@@ -17,6 +17,7 @@ FAIR = (0.4, 0.55)  # brightness of skin from which it is drawn lighter than in 
 LIGHTEST = 0.86  # brightness to which skin is lightened at most
 SHINE = 1.35  # brightness of skin, relative to the median of the face, above which it is a reflection of light
 GREYER = 1.03  # minimum of the channels over their maximum, relative to the median of the face, of reflections
+LEAST = 0.01  # weight of reflections, if there is nothing else
 CORE = 0.9  # share of a region inside it
 
 
@@ -26,7 +27,7 @@ class Skin(NamedTuple):
     painted: Tensor  # (3, H, W)
     base: Tensor  # (3,), the lit tone
     shade: Tensor  # (3,)
-    seen: Tensor  # (3,), the lit tone as in the photo, with which beards and glasses are compared
+    seen: Tensor  # (3,), the lit tone as in the photo, with which glasses are compared
 
 
 def skin(
@@ -58,7 +59,7 @@ def skin(
 def matte(picture: Tensor, face: Tensor, unit: float) -> Tensor:
     """Where (1, H, W) a face does not reflect the light, which makes dark skin grey."""
     grey = blur(picture.amin(0, keepdim=True) / picture.amax(0, keepdim=True).clamp_min(1e-3), unit)
-    return step(-grey, -GREYER * quantile(grey, face, (0.5,))[0], 0.02)
+    return step(-grey, -GREYER * quantile(grey, face, (0.5,))[0], 0.02).clamp_min(LEAST)
 
 
 def vivid(colour: Tensor, brightness: float, saturation: float) -> Tensor:
