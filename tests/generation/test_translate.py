@@ -479,7 +479,7 @@ def test_a_mask_that_may_be_inverted(inpainting: Path, tmp_path: Path, inverted:
     write_png(tmp_path / "face.png", picture)
     write_png(tmp_path / "mask.png", 255 - mask if inverted else mask)
     result = translate(str(inpainting), tmp_path / "face.png", mask=tmp_path / "mask.png", out=tmp_path / "out")
-    assert ("face.png: 96% of it is filled; white in the mask is a hole" in str(result)) == warned
+    assert ("face.png: the mask marks 96% of it as a hole; holes are white" in str(result)) == warned
 
 
 def test_a_model_among_the_sources(tmp_path: Path) -> None:

@@ -161,6 +161,6 @@ def test_the_terminal_explains_what_is_uncertain(tmp_path: Path) -> None:
     hat, mouth = Trait("hat", "hat", 0.9, "no hats are known"), Trait("mouth", "smile_teeth", 0.5)
     result = AvatarResult(tmp_path, "builtin:character", 1, 1, 1.0, (), (), False, {"a.png": [hat, mouth]})
     assert "  a.png: hat (no hats are known), mouth smile teeth?" in str(result)
-    assert "? is not certain" in str(result)
+    assert "values with ? are not certain" in str(result)
     sure = AvatarResult(tmp_path, "builtin:character", 1, 1, 1.0, (), (), False, {"a.png": [hat]})
     assert "?" not in str(sure)

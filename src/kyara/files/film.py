@@ -48,8 +48,8 @@ def pixel_width(stream: Any, path: Path) -> float:
 
 
 def upright(frame: Any, wide: float) -> np.ndarray:
-    """A frame of PyAV whose pixels are so wide as it is shown: with square pixels, and turned by its metadata, as
-    phones store it, (H, W, 3) uint8."""
+    """A frame of PyAV as it is shown, (H, W, 3) uint8: with square pixels (`wide` is from `pixel_width`), and turned by
+    its metadata, as phones store it."""
     stored = frame.to_ndarray(format="rgb24")
     shown = resize(stored, max(1, round(stored.shape[1] * wide)), stored.shape[0])
     turned: np.ndarray = np.rot90(shown, round(frame.rotation / 90))

@@ -74,7 +74,7 @@ class Pictures:
                 raise picture
             else:
                 if picture.hole is not None and (share := float(picture.hole.mean())) > MOST_FILLED:
-                    self.warnings.append(f"{entry.source}: {share:.0%} of it is filled; white in the mask is a hole")
+                    self.warnings.append(f"{entry.source}: the mask marks {share:.0%} of it as a hole; holes are white")
                 yield dataclasses.replace(picture, name=_free(picture.name, taken))
 
     def _picture(self, entry: _Entry) -> Picture:

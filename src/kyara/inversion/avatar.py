@@ -46,7 +46,7 @@ class AvatarResult(verbs.Result):
         shown = [*self.people.items()][:10]
         lines += [f"  {name}: {_summary(traits)}" for name, traits in shown]
         if any(not trait.certain for _, traits in shown for trait in traits):
-            lines.append(f"  {UNSURE} is not certain, and varied among the drawings")
+            lines.append(f"  values with {UNSURE} are not certain, and vary among the drawings")
         lines += [f"  {printable(warning)}" for warning in self.warnings[:10]]
         lines += [f"  left out: {printable(name)}: {printable(why)}" for name, why in self.left_out[:10]]
         return "\n".join(lines + end)

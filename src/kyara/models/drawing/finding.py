@@ -31,7 +31,8 @@ ALL = (*REGIONS, "other")
 
 
 class Traits(NamedTuple):
-    """Probabilities of what is on a face, of short hair, of an open mouth and of a hat."""
+    """Probabilities of what is on a face, of short hair, of an open mouth and of a hat. The thresholds were chosen on
+    labelled people (docs/reports/cartoon.md): lower ones where what is missing is worse than what is added."""
 
     beard: float = 0.0
     stubble: float = 0.0
